@@ -1,0 +1,133 @@
+"""The audit trail: who entered where, who was refused, who left; a stream of its own.
+
+For: one JSON object a line, UTC, with the national id: the trail is the only place where it is written (CSP imputability; LOG-04). Refuses:
+to block the event loop (lines are handed to a thread), to lose its place when the file is renamed (reopened on SIGHUP and when its inode
+changes), and, with `required`, to let anybody sign in while it cannot be written (Vault's rule; LIFE-03).
+
+Events and fields: config/audit.schema.json.
+"""
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TextIO
+
+EVENTS: Final = ("sign_in", "enter", "refused", "sign_out", "ended", "situation", "admin")
+_WAITING: Final = 10_000
+_RETRY: Final = 1.0  # seconds
+
+
+class Audit:
+    """The trail. `path` None: standard output. `failing`: the last write did not succeed, or too much waits to be written."""
+
+    def __init__(
+        self, path: Path | None, *, required: bool, clock: Callable[[], float], node: str, stream: TextIO | None = None
+    ) -> None:
+        self._path = path
+        self._required = required
+        self._clock = clock
+        self._node = node
+        self._stream: TextIO | None = None if path is not None else (stream or sys.stdout)
+        self._inode = 0
+        self._lines: queue.Queue[str | None] = queue.Queue(_WAITING)
+        self._lost = False
+        self._error = ""
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    @property
+    def failing(self) -> str:
+        """ "" when fine, else one sentence for the log."""
+        return self._error or ("audit lines were lost: the sink is too slow" if self._lost else "")
+
+    @property
+    def refuses_sign_ins(self) -> bool:
+        return self._required and bool(self.failing)
+
+    def start(self) -> None:
+        """Open the sink (an error is remembered, not raised: who is in stays in) and begin to write."""
+        self._try_open()
+        self._thread = threading.Thread(target=self._write_all, name="audit", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, then let go."""
+        if self._thread is not None:
+            self._stopping.set()
+            self._lines.put(None)
+            self._thread.join(5)
+            self._thread = None
+
+    def reopen(self) -> None:
+        """After SIGHUP: the next line opens the file again."""
+        self._inode = -1
+
+    def write(self, event: str, **fields: object) -> None:
+        """One event. Never blocks: when too much waits the line is lost, said so, and sign-ins are refused if the trail is required."""
+        moment = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        document = {"ts": moment, "event": event, "node": self._node, **fields}
+        try:
+            self._lines.put_nowait(json.dumps(document, ensure_ascii=True, separators=(",", ":")))
+        except queue.Full:
+            self._lost = True
+
+    def _write_all(self) -> None:
+        while True:
+            try:
+                line = self._lines.get(timeout=_RETRY)
+            except queue.Empty:
+                if self._path is not None and self._stream is None:
+                    self._try_open()  # nobody may sign in meanwhile, so no event would bring the sink back
+                continue
+            if line is None:
+                break
+            while not self._write(line) and not self._stopping.wait(_RETRY):
+                pass  # the line is kept until the sink is back, or until we stop
+            if self._lines.empty():
+                self._lost = False
+        if self._stream is not None and self._path is not None:
+            self._stream.close()
+
+    def _write(self, line: str) -> bool:
+        if self._path is not None and (self._stream is None or not self._same_file()):
+            self._try_open()
+        if self._stream is None:
+            return False
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._error = f"the audit trail cannot be written: {_reason(error)}"
+            return False
+        self._error = ""
+        return True
+
+    def _same_file(self) -> bool:
+        assert self._path is not None
+        try:
+            return self._path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def _try_open(self) -> None:
+        if self._path is None:
+            return
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            self._inode = os.fstat(descriptor).st_ino
+            self._stream = os.fdopen(descriptor, "a", encoding="ascii")
+            self._error = ""
+        except OSError as error:
+            self._error = f"the audit trail {self._path} cannot be opened: {_reason(error)}; check that its directory exists and is ours"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -1,0 +1,168 @@
+"""/auth/{dialect}: read, ask the gate, speak.
+
+For: one handler per dialect, bound when the door opens. Refuses: by default; an exception is a refusal (protocol.py answers 503). Awaits at
+most once, for a ticket that is ours and not yet in memory.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+from time import perf_counter
+from typing import Final, Protocol
+
+from forward_auth.cookies import read_cookie
+from forward_auth.decision import Allow, Because, Decision, Refuse, SignIn
+from forward_auth.dialects import Answer, Dialect, Navigation, Unread, navigation
+from forward_auth.errors import StoreUnavailable
+from forward_auth.gate import MALFORMED, OURS, Gate, Lookup
+from forward_auth.metrics import Metrics
+from forward_auth.original import Original
+
+log = logging.getLogger("forward_auth.check")
+_OBSERVED: Final = 64
+_SAID_AGAIN: Final = 60.0  # seconds between two log lines about the same fault of a proxy
+
+
+class Tickets(Protocol):
+    """What a check needs of sessions.py: fetch a ticket from the store into memory (or remember that it is over), and tell of refusals."""
+
+    async def fetch(self, lookup: Lookup, now: float) -> None: ...
+
+    def refused(self, original: Original, ticket: bytes, decision: Refuse, now: float) -> str: ...
+
+    def tell(self, original: Original) -> None: ...
+
+
+class Check:
+    """The endpoint of one dialect."""
+
+    observable = False
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        gate: Gate,
+        tickets: Tickets,
+        news: Collection[object],
+        cookie: bytes,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._dialect = dialect
+        self._read = dialect.read
+        self._speak = dialect.speak
+        self._gate = gate
+        self._check = gate.check
+        self._tickets = tickets
+        self._news = news
+        self._cookie = cookie
+        self._clock = clock
+        self._count = metrics.checks.cells[dialect.name]
+        self._allowed = self._count["allowed"]
+        self._observe = metrics.check_seconds.observe
+        self._served = 0
+        self._said: dict[str, float] = {}
+
+    def serve(
+        self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
+    ) -> Answer | Awaitable[Answer]:
+        """-> the answer, or a coroutine when the store has to be asked."""
+        self._served = served = self._served + 1
+        if served % _OBSERVED:
+            return self._serve(headers, doubled)
+        began = perf_counter()
+        answer = self._serve(headers, doubled)
+        self._observe(perf_counter() - began)
+        return answer
+
+    def _serve(
+        self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
+    ) -> Answer | Awaitable[Answer]:
+        original = self._read(headers, doubled)
+        if isinstance(original, Unread):
+            return self._unread(original, headers)
+        ticket = read_cookie(headers.get(b"cookie"), self._cookie)
+        now = self._clock()
+        decision = self._check(original, ticket, now)
+        if type(decision) is Allow and decision.outcome == "allowed":
+            self._allowed[decision.app] += 1
+            if self._news:
+                self._tickets.tell(original)
+            return self._speak(decision, original)
+        if type(decision) is Lookup:
+            return self._ask_store(original, decision, now)
+        assert not isinstance(decision, Lookup)
+        return self._conclude(original, ticket, decision, now)
+
+    async def _ask_store(self, original: Original, lookup: Lookup, now: float) -> Answer:
+        decision: Decision | Lookup
+        try:
+            await self._tickets.fetch(lookup, now)
+            decision = self._check(original, lookup.ticket, now)
+        except StoreUnavailable as error:
+            self._say(error.code, "the store cannot be asked, the check was refused: %s", error.detail)
+            decision = OURS
+        if isinstance(
+            decision, Lookup
+        ):  # fetched, and yet not there: memory was turned over in between; never ask twice
+            decision = OURS
+        return self._conclude(original, lookup.ticket, decision, now)
+
+    def _conclude(self, original: Original, ticket: bytes | None, decision: Decision, now: float) -> Answer:
+        """Count, tell the log what the operator can mend, speak."""
+        if type(decision) is Allow:
+            self._count[decision.outcome][decision.app] += 1
+            if self._news:
+                self._tickets.tell(original)
+        elif type(decision) is SignIn:
+            outcome = "unauthenticated" if navigation(original) is Navigation.NONE else "sign_in"
+            self._count[outcome][decision.app] += 1
+        elif type(decision) is Refuse:
+            if decision.because in (Because.RULE, Because.NO_RULE):
+                if ticket is not None and decision.because is Because.RULE:
+                    decision = replace(decision, reference=self._tickets.refused(original, ticket, decision, now))
+                self._count["forbidden"][decision.app] += 1
+            elif decision.because is Because.OURS:
+                self._count["error"][""] += 1
+            else:
+                self._count["refused"][decision.app] += 1
+                self._explain(original, decision)
+        return self._speak(decision, original)
+
+    def _unread(self, unread: Unread, headers: Mapping[bytes, bytes]) -> Answer:
+        self._count["refused"][""] += 1
+        self._say(
+            "unread " + unread.header,
+            "%s: the proxy did not tell the original request: %s: %s",
+            self._dialect.name,
+            unread.header,
+            unread.cure,
+        )
+        return self._speak(MALFORMED, Original("", b"", b"", None, b"", headers))
+
+    def _explain(self, original: Original, decision: Refuse) -> None:
+        if decision.because is Because.UNKNOWN_HOST:
+            self._say(
+                "unknown_host",
+                "no app has the origin %.200r; add it to apps.NAME.origins, or correct what the proxy sends",
+                original.origin,
+            )
+        elif decision.because is Because.MISROUTED:
+            self._say(
+                "misrouted " + decision.app,
+                "route /psc/ to the outer door: a check arrived for it (app %s)",
+                decision.app,
+            )
+        else:
+            self._say(
+                "malformed " + decision.app, "refused a malformed request for app %s: %s", decision.app, decision.detail
+            )
+
+    def _say(self, subject: str, text: str, *values: object) -> None:
+        """At most once a minute for each subject: a proxy that is wrong is wrong for every request."""
+        now = self._clock()
+        if now - self._said.get(subject, -_SAID_AGAIN) >= _SAID_AGAIN:
+            if len(self._said) > 1000:
+                self._said.clear()
+            self._said[subject] = now
+            log.warning(text, *values)

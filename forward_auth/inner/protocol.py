@@ -1,0 +1,343 @@
+"""Bytes -> request -> answer bytes. llhttp parses; this file keeps the limits and knows no policy.
+
+For: one connection of a proxy to the inner door, HTTP/1.1 with keep-alive and pipelining. Refuses: bodies (a request that announces one is
+answered without reading it, and the connection is closed: the nginx desync), heads that are too large, too many or too slow, more
+connections than the door holds, peers that are neither a trusted proxy nor an observer (closed without a byte), and whatever llhttp calls
+malformed (both framings, folded lines, bare CR or LF …).
+
+Callbacks do as little as they can: this file runs for every request of every application.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, Final, NamedTuple, Protocol, cast
+
+import httptools
+
+from forward_auth.dialects import Answer
+
+CRLF: Final = b"\r\n"
+CLOSE: Final = b"Connection: close\r\n\r\n"
+_NOT_FOUND: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
+_FAILED: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
+_BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n" + CLOSE
+_TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n" + CLOSE
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n" + CLOSE
+
+Network = IPv4Network | IPv6Network
+log = logging.getLogger("forward_auth.inner")
+
+
+class Limits(NamedTuple):
+    """Of one door. Bytes, lines, seconds, counts. idle_seconds is longer than nginx keeps an idle upstream (60 s), so that the proxy closes
+    first and no request is lost to a race."""
+
+    head_bytes: int = 64 * 1024
+    header_lines: int = 128
+    target_bytes: int = 8 * 1024
+    head_seconds: int = 10
+    idle_seconds: int = 90
+    connections: int = 10_000
+    pipelined: int = 64
+
+
+class Endpoint(Protocol):
+    """What stands at one address. `observable`: observers may read it too."""
+
+    observable: bool
+
+    def serve(
+        self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
+    ) -> Answer | Awaitable[Answer]: ...
+
+
+class Door:
+    """What all connections of one listener share: addresses, limits, who may speak."""
+
+    def __init__(
+        self,
+        endpoints: Callable[[], Mapping[bytes, Endpoint]],
+        *,
+        trusted: Callable[[], tuple[Network, ...]],
+        observers: Callable[[], tuple[Network, ...]],
+        limits: Limits = Limits(),  # noqa: B008 - a frozen tuple
+    ) -> None:
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self.tick = 0
+        self.draining = False
+        self.refused_peers = 0
+        self.bad_requests = 0
+        self._endpoints = endpoints
+        self._trusted = trusted
+        self._observers = observers
+        self._rights: dict[str, Mapping[bytes, Endpoint] | None] = {}
+        self._unix: Mapping[bytes, Endpoint] = endpoints()
+
+    def reload(self) -> None:
+        """Other networks or endpoints: new connections are judged by them, the old ones are closed when next idle."""
+        self._rights.clear()
+        self._unix = self._endpoints()
+        for connection in tuple(self.connections):
+            connection.close_when_idle()
+
+    def addresses_for(self, peer: Any) -> Mapping[bytes, Endpoint] | None:
+        """What this peer may ask; None when it is neither trusted nor an observer. Who reached a unix socket is trusted: the
+        directory's and the socket's permissions have already judged."""
+        if not isinstance(peer, tuple):
+            return self._unix
+        host = peer[0]
+        if host not in self._rights:
+            if len(self._rights) > 4096:
+                self._rights.clear()
+            self._rights[host] = self._judge(host)
+        return self._rights[host]
+
+    def _judge(self, host: str) -> Mapping[bytes, Endpoint] | None:
+        address = ip_address(host.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        if any(address in network for network in self._trusted()):
+            return self._endpoints()
+        if any(address in network for network in self._observers()):
+            return {target: endpoint for target, endpoint in self._endpoints().items() if endpoint.observable}
+        return None
+
+    def sweep(self) -> None:
+        """Once a second: close who is too slow with a head, or idle for too long. One timer for the door, not one per connection."""
+        self.tick += 1
+        limits = self.limits
+        for connection in tuple(self.connections):
+            waited = self.tick - connection.since
+            if connection.busy:
+                continue
+            if connection.head:
+                if waited > limits.head_seconds:
+                    connection.refuse(_TIMEOUT)
+            elif waited > limits.idle_seconds:
+                connection.close()
+
+    async def drain(self, seconds: float) -> None:
+        """No connection is kept alive any more; wait until the answers under way are out, at most `seconds`."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.close_when_idle()
+        end = asyncio.get_running_loop().time() + seconds
+        while self.connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(0.02)
+        for connection in tuple(self.connections):
+            connection.close()
+
+
+class Connection(asyncio.Protocol):
+    """One connection. since: the door's tick when the head under way, or the idle time, began; head: bytes of the head under way."""
+
+    __slots__ = (
+        "_addresses",
+        "_door",
+        "_double",
+        "_feed",
+        "_headers",
+        "_last",
+        "_parser",
+        "_task",
+        "_transport",
+        "_url",
+        "_waiting",
+        "busy",
+        "head",
+        "since",
+    )
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._transport: asyncio.Transport | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._double: set[bytes] | None = None
+        self._url = b""
+        self._waiting: deque[tuple[Endpoint | None, dict[bytes, bytes], set[bytes] | None, bool, bytes]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._last = False
+        self.busy = False
+        self.head = 0
+        self.since = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast("asyncio.Transport", transport)  # uvloop's own class derives from nothing of asyncio's
+        door = self._door
+        addresses = door.addresses_for(transport.get_extra_info("peername"))
+        if addresses is None or len(door.connections) >= door.limits.connections:
+            door.refused_peers += 1
+            transport.abort()
+            return
+        self._transport = transport
+        self._addresses = addresses
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed = self._parser.feed_data
+        self.since = door.tick
+        door.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._door.connections.discard(self)
+        self._transport = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None or self._last:
+            return  # what comes after our last answer is a body, or nobody we know: never read
+        if not self.head:
+            self.since = self._door.tick
+        self.head += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserUpgrade:
+            self._last = True  # answered as the plain GET it is to us, with Connection: close
+        except httptools.HttpParserError:
+            self._door.bad_requests += 1
+            self.refuse(_BAD_REQUEST)
+            return
+        if self.head > self._door.limits.head_bytes:
+            self.refuse(_TOO_LARGE)
+
+    # -- llhttp's callbacks ----------------------------------------------------------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        headers = self._headers
+        if name not in headers:
+            headers[name] = value
+        else:
+            self._again(name, value)
+
+    def _again(self, name: bytes, value: bytes) -> None:
+        """A header line that stands twice. Cookie lines are one list (RFC 9113 §8.2.3); of any other both are noted, and whoever needs it refuses."""
+        if name == b"cookie":
+            self._headers[name] += b"; " + value
+        if self._double is None:
+            self._double = set()
+        self._double.add(name)
+        if len(self._headers) < self._door.limits.header_lines:
+            self._headers[name + b" %d" % len(self._headers)] = b""  # counts as a line; a name with a space is nobody's
+
+    def on_headers_complete(self) -> None:
+        headers, double, url = self._headers, self._double, self._url
+        door = self._door
+        limits = door.limits
+        size, self.head, self.since = self.head, 0, door.tick
+        self._headers, self._double, self._url = {}, None, b""
+        if self._last:
+            return
+        if size > limits.head_bytes or len(headers) >= limits.header_lines or len(url) > limits.target_bytes:
+            self.refuse(_TOO_LARGE)
+            return
+        if double is not None and b"host" in double:
+            self.refuse(_BAD_REQUEST)
+            return
+        endpoint = self._addresses.get(url)
+        if endpoint is None and b"?" in url:  # Caddy appends the client's query; it means nothing here
+            endpoint = self._addresses.get(url.partition(b"?")[0])
+        last = (
+            not self._parser.should_keep_alive()
+            or door.draining
+            or b"transfer-encoding" in headers
+            or headers.get(b"content-length", b"0") != b"0"
+            or b"upgrade" in headers
+            or (b"connection" in headers and self._parser.get_http_version() != "1.1")
+        )
+        method = self._parser.get_method() if url.startswith(b"/") else b"CONNECT"
+        if method == b"CONNECT":
+            last = True
+        self._last = last
+        if self.busy:
+            if len(self._waiting) >= limits.pipelined:
+                self.refuse(_BAD_REQUEST)
+            else:
+                self._waiting.append((endpoint, headers, double, last, method))
+            return
+        self._serve(endpoint, headers, double, last, method)
+
+    # -- answering -------------------------------------------------------------------------------------------------------------
+
+    def _serve(
+        self,
+        endpoint: Endpoint | None,
+        headers: dict[bytes, bytes],
+        double: set[bytes] | None,
+        last: bool,
+        method: bytes,
+    ) -> None:
+        if endpoint is None:
+            self._answer(_NOT_FOUND, last, method)
+            return
+        try:
+            answer = endpoint.serve(headers, _NONE if double is None else double)
+        except Exception:
+            log.exception("a check failed; it was refused")
+            answer = _FAILED
+        if type(answer) is bytes:
+            transport = self._transport
+            if transport is not None:
+                transport.write(answer + (CLOSE if last else CRLF))
+                if last:
+                    transport.close()
+        elif isinstance(answer, tuple):
+            self._answer(answer, last, method)
+        else:
+            assert not isinstance(answer, bytes)
+            self.busy = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+            self._task = asyncio.get_running_loop().create_task(self._serve_later(answer, last, method))
+
+    async def _serve_later(self, coming: Awaitable[Answer], last: bool, method: bytes) -> None:
+        try:
+            answer = await coming
+        except Exception:
+            log.exception("a check failed; it was refused")
+            answer = _FAILED
+        self.busy = False
+        self._task = None
+        self.since = self._door.tick
+        self._answer(answer, last, method)
+        while self._waiting and not self.busy and self._transport is not None:
+            self._serve(*self._waiting.popleft())
+        if self._transport is not None and not self.busy and not self._transport.is_closing():
+            self._transport.resume_reading()
+            if self._door.draining:
+                self.close_when_idle()
+
+    def _answer(self, answer: Answer, last: bool, method: bytes) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        head, body = (answer, b"") if isinstance(answer, bytes) else answer
+        transport.write(head + (CLOSE if last else CRLF) + (body if method != b"HEAD" else b""))
+        if last:
+            transport.close()
+
+    def refuse(self, answer: bytes) -> None:
+        """Say why, in one line of status, and close; nothing more is read."""
+        self._last = True
+        if self._transport is not None and not self._transport.is_closing():
+            if not self.busy:  # never in front of an answer that is still to come
+                self._transport.write(answer)
+            self._transport.close()
+
+    def close(self) -> None:
+        self._last = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def close_when_idle(self) -> None:
+        if not self.busy and not self.head:
+            self.close()
+
+
+_NONE: Final[frozenset[bytes]] = frozenset()

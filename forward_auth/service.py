@@ -1,0 +1,443 @@
+"""The service, composed: settings in, two open doors out.
+
+For: building every part once, in order, and taking it down in the reverse order; reloading what can be reloaded. Refuses: to open a door before
+everything it needs is there; to change anything on a reload whose configuration is wrong. Knows no argv, no environment, no signal: cli.py does.
+"""
+
+import asyncio
+import contextlib
+import grp
+import json
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from forward_auth import __version__, dialects
+from forward_auth.audit import Audit
+from forward_auth.cookies import CookieNames
+from forward_auth.errors import ForwardAuthError
+from forward_auth.gate import Gate, Site
+from forward_auth.inner import vitals
+from forward_auth.inner.check import Check
+from forward_auth.inner.protocol import Connection, Door, Endpoint
+from forward_auth.logins import Memory
+from forward_auth.logs import LEVELS
+from forward_auth.metrics import Metrics
+from forward_auth.psc.client import PSC
+from forward_auth.psc.notes import SealedNotes
+from forward_auth.psc.wire import make_session
+from forward_auth.refusals import Refusals
+from forward_auth.sealing import KeyRing, RingError, new_key, read_ring, write_ring
+from forward_auth.sessions import Sessions
+from forward_auth.settings import Listener, Settings
+from forward_auth.sites import compile_sites
+from forward_auth.stores.factory import open_store
+from forward_auth.web.app import Outer, client_address
+from forward_auth.web.door import LARGEST_LINE, application
+from forward_auth.web.pages import Pages
+
+log = logging.getLogger("forward_auth.service")
+
+DIALECTS: Final = ("nginx", "ingress-nginx", "forward")
+DRAIN_SECONDS: Final = 5.0
+
+
+class CannotStart(ForwardAuthError):
+    """A door cannot be opened, or a file that must be there is not; `detail` says which and the cure."""
+
+
+def load_ring(settings: Settings, now: int) -> KeyRing:
+    """The key ring of these settings; made at the first start, never overwritten. Raises RingError."""
+    path = settings.server.keys_file
+    if path is None:
+        return KeyRing([new_key(now)])
+    if not path.exists():
+        try:
+            write_ring(path, [new_key(now)], replace=False)
+            log.info("made a new key ring: %s", path)
+        except RingError as error:
+            if error.code != "keys_exist":  # another process was faster; both use its ring
+                raise
+    return KeyRing(read_ring(path))
+
+
+class Service:
+    """One running service. `clock`: Unix seconds. Sockets of listeners that were opened by somebody else may be handed in by notation."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float], node: str = "") -> None:
+        self.settings = settings
+        self.clock = clock
+        self.node = node or socket.gethostname()
+        self.addresses: dict[str, tuple[str, int] | str] = {}
+        self.metrics = Metrics(DIALECTS, [app.name for app in settings.apps])
+        self.memory = Memory()
+        self.ring = load_ring(settings, int(clock()))
+        self.cookies = CookieNames(secure=settings.server.origin.scheme == "https")
+        self.pages = Pages(settings.pages, settings.server.path_prefix)
+        self.gate = Gate(compile_sites(settings, self.memory), self.memory, self.ring)
+        self.refusals = Refusals(clock)
+        self.audit = Audit(settings.audit.file, required=settings.audit.required, clock=clock, node=self.node)
+        self.sessions = Sessions(
+            store=open_store(settings.session.store),
+            memory=self.memory,
+            ring=self.ring,
+            audit=self.audit,
+            metrics=self.metrics,
+            refusals=self.refusals,
+            settings=settings.session,
+            clock=clock,
+            issuer=settings.psc.issuer,
+            address_of=self._address_of,
+        )
+        self.sessions.gate = self.gate
+        self._stack = AsyncExitStack()
+        self._endpoints: Mapping[bytes, Endpoint] = {}
+        self._doors: list[Door] = []
+        self._servers: list[asyncio.Server] = []
+        self._draining = False
+        self.outer: Outer | None = None
+
+    # -- life ------------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open everything. Raises CannotStart, StoreUnavailable, RingError, ConfigError; then nothing stays open."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
+        stack = self._stack
+        self.audit.start()
+        stack.callback(self.audit.stop)
+        await stack.enter_async_context(self.sessions.running())
+        psc = await self._open_psc()
+        self.outer = Outer(
+            settings=self.settings,
+            gate=self.gate,
+            sessions=self.sessions,
+            psc=psc,
+            pages=self.pages,
+            ring=self.ring,
+            cookies=self.cookies,
+            audit=self.audit,
+            metrics=self.metrics,
+            clock=self.clock,
+            authorities=self._authorities(),
+        )
+        stack.push_async_callback(self._close_psc)
+        self._observe()
+        self._endpoints = self._compile_endpoints()
+        for listener in self.settings.server.inner:
+            await self._open_inner(listener)
+        await self._open_outer(self.settings.server.outer)
+        sweeper = asyncio.create_task(self._sweep())
+        stack.callback(sweeper.cancel)
+        log.info(
+            "started: version %s, %d apps, inner door %s, outer door %s",
+            __version__,
+            len(self.settings.apps),
+            ", ".join(str(self.addresses[str(listener)]) for listener in self.settings.server.inner),
+            self.addresses[str(self.settings.server.outer)],
+        )
+
+    async def stop(self, drain: float = DRAIN_SECONDS) -> None:
+        """Not ready, no new connections, what is under way is answered, then out."""
+        self._draining = True
+        if self.outer is not None:
+            self.outer.draining = True
+        for server in self._servers:
+            server.close()
+        await asyncio.gather(*(door.drain(drain) for door in self._doors))
+        await self._stack.aclose()
+        log.info("stopped")
+
+    async def _open_psc(self) -> PSC:
+        settings = self.settings
+        base = settings.server.origin.text + settings.server.path_prefix
+        session = make_session(settings.psc)
+        psc = PSC(
+            settings.psc,
+            redirect_uri=base + "/callback",
+            post_logout_redirect_uri=base + "/signed-out",
+            http=session,
+            clock=self.clock,
+            notes=SealedNotes(self.sessions.store, self.ring),
+            observe=self.metrics.psc_request,
+            log=logging.getLogger("forward_auth.psc"),
+        )
+        self._http = session
+        await psc.start()
+        return psc
+
+    async def _close_psc(self) -> None:
+        if self.outer is not None:
+            await self.outer.psc.close()
+        await self._http.close()
+
+    def _observe(self) -> None:
+        """Gauges that are asked at each scrape."""
+        metrics, outer = self.metrics, self.outer
+        assert outer is not None
+        metrics.from_function(metrics.ready, lambda: float(self.ready()[0]))
+        metrics.from_function(metrics.psc_reachable, lambda: float(outer.psc.reachable))
+        metrics.from_function(metrics.logins, lambda: float(len(self.memory)))
+        metrics.from_function(metrics.keys_age, lambda: outer.psc.keys_age or 0.0)
+        metrics.from_function(metrics.clock_skew, lambda: outer.psc.clock_skew or 0.0)
+        metrics.from_function(metrics.audit_failing, lambda: float(bool(self.audit.failing)))
+
+    def ready(self) -> tuple[bool, Mapping[str, str]]:
+        """-> (ready, part -> "ok" or a sentence). PSC away later, or a failing audit trail, is said and does not make it unready."""
+        outer = self.outer
+        psc_known = outer is not None and outer.psc.ready
+        parts = {
+            "configuration": "ok",
+            "store": self.sessions.trouble or "ok",
+            "psc": "ok"
+            if psc_known
+            else (outer.psc.trouble if outer is not None else "") or "nothing is known of PSC yet",
+            "doors": "draining" if self._draining else "ok",
+        }
+        ready = all(said == "ok" for said in parts.values())
+        parts["audit"] = self.audit.failing or "ok"
+        if outer is not None and psc_known and not outer.psc.reachable:
+            parts["psc"] = "ok (known, but not answering now: " + (outer.psc.trouble or "no answer") + ")"
+        return ready, parts
+
+    # -- doors -----------------------------------------------------------------------------------------------------------------
+
+    def _compile_endpoints(self) -> Mapping[bytes, Endpoint]:
+        server = self.settings.server
+        addresses = dialects.Addresses(server.origin.text, server.path_prefix)
+        endpoints: dict[bytes, Endpoint] = {
+            target: Check(
+                dialect, self.gate, self.sessions, self.memory.news, self.cookies.ticket_bytes, self.metrics, self.clock
+            )
+            for target, dialect in dialects.dialects(addresses, self._ready_pages()).items()
+        }
+        endpoints[b"/metrics"] = vitals.metrics(self.metrics.render)
+        endpoints[b"/livez"] = vitals.livez()
+        endpoints[b"/readyz"] = vitals.readyz(self.ready)
+        return endpoints
+
+    def _ready_pages(self) -> dialects.Pages:
+        """The two pages that the inner door gives to proxies of the forward dialect, made once."""
+        language = self.settings.pages.language
+        mark = dialects.REFERENCE_MARK.decode()
+        prefix = self.settings.server.path_prefix
+        refused = self.pages.render(
+            "refused_general", language, reference=mark, action_url=f"{prefix}/refused?ref={mark}"
+        )
+        unavailable = self.pages.render("error", language, status=503, action_url="/", reference=None)
+        headers = {**self.pages.security_headers(https=self.cookies.secure), "Content-Type": "text/html; charset=utf-8"}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")
+        return dialects.Pages(refused, unavailable, lines)
+
+    def _authorities(self) -> Mapping[str, str]:
+        return {origin: origin for origin in (*self.gate.sites, self.settings.server.origin.text)}
+
+    def _address_of(self, client: bytes) -> str:
+        return client_address(client.decode("latin-1"), "", self.settings.server.trusted_proxies)
+
+    async def _open_inner(self, listener: Listener) -> None:
+        door = Door(
+            lambda: self._endpoints,
+            trusted=lambda: self.settings.server.trusted_proxies,
+            observers=lambda: self.settings.server.observers,
+        )
+        self._doors.append(door)
+        sock = self._listen(listener)
+        loop = asyncio.get_running_loop()
+        if listener.kind == "unix":
+            server = await loop.create_unix_server(lambda: Connection(door), sock=sock, backlog=1024)
+        else:
+            server = await loop.create_server(lambda: Connection(door), sock=sock, backlog=1024)
+        self._servers.append(server)
+        self._stack.callback(server.close)
+
+    async def _open_outer(self, listener: Listener) -> None:
+        assert self.outer is not None
+        app = application(self.outer)
+        app.on_response_prepare.append(_no_banner)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=90,
+            max_line_size=LARGEST_LINE,
+            max_field_size=LARGEST_LINE,
+            shutdown_timeout=DRAIN_SECONDS,
+        )
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, self._listen(listener), backlog=512).start()
+
+    def _listen(self, listener: Listener) -> socket.socket:
+        """A bound socket, its real address noted under the listener's notation. Raises CannotStart."""
+        try:
+            sock = (
+                _unix_socket(listener, self.settings.server.socket_group)
+                if listener.kind == "unix"
+                else _tcp_socket(listener)
+            )
+        except (OSError, KeyError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            cure = (
+                "its directory must exist and be ours"
+                if listener.kind == "unix"
+                else "is another program listening there?"
+            )
+            raise CannotStart("listen", f"cannot listen on {listener}: {reason}; {cure}") from None
+        self._stack.callback(_close_listener, sock, listener)
+        name = sock.getsockname()
+        self.addresses[str(listener)] = name if isinstance(name, str) else (name[0], name[1])
+        return sock
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            for door in self._doors:
+                door.sweep()
+
+    # -- reload ----------------------------------------------------------------------------------------------------------------
+
+    async def reload(self, settings: Settings) -> tuple[str, ...]:
+        """Take up a new configuration that is already judged. -> the keys whose change needs a restart (their old value stays). Raises
+        RingError or ConfigError before anything has changed."""
+        kept = restart_needed(self.settings, settings)
+        settings = _with_what_stays(self.settings, settings)
+        ring = load_ring(settings, int(self.clock())) if settings.server.keys_file is not None else self.ring
+        pages = Pages(settings.pages, self.settings.server.path_prefix)
+        sites: Mapping[str, Site] = compile_sites(settings, self.memory)
+        outer = self.outer
+        assert outer is not None
+        old = self.settings
+        self.settings = settings
+        self.ring = self.sessions.ring = outer.ring = ring
+        self.pages = outer.pages = pages
+        self.sessions.settings = settings.session
+        outer.settings = settings
+        self.metrics.checks.know(app.name for app in settings.apps)
+        self.gate.replace(sites, ring)
+        outer.authorities = self._authorities()
+        self.audit.reopen()
+        logging.getLogger("forward_auth").setLevel(LEVELS[settings.log.level])
+        if old.psc != settings.psc or old.psc.client_secret.reveal() != settings.psc.client_secret.reveal():
+            previous, session = outer.psc, self._http
+            outer.psc = await self._open_psc()
+            await previous.close()
+            await session.close()
+        self._endpoints = self._compile_endpoints()
+        for door in self._doors:
+            door.reload()
+        return kept
+
+
+def restart_needed(old: Settings, new: Settings) -> tuple[str, ...]:
+    """The keys that a running service cannot change."""
+    pairs = {
+        "server.inner": (old.server.inner, new.server.inner),
+        "server.outer": (old.server.outer, new.server.outer),
+        "server.origin": (old.server.origin, new.server.origin),
+        "server.path_prefix": (old.server.path_prefix, new.server.path_prefix),
+        "server.socket_group": (old.server.socket_group, new.server.socket_group),
+        "session.store": (old.session.store, new.session.store),
+        "psc.issuer": (old.psc.issuer, new.psc.issuer),
+        "audit": (
+            (old.audit.file, old.audit.stdout, old.audit.required),
+            (new.audit.file, new.audit.stdout, new.audit.required),
+        ),
+        "log.format": (old.log.format, new.log.format),
+    }
+    return tuple(key for key, (was, wanted) in pairs.items() if was != wanted)
+
+
+def _with_what_stays(old: Settings, new: Settings) -> Settings:
+    """The new settings, but for the keys of `restart_needed`."""
+    server = replace(
+        new.server,
+        inner=old.server.inner,
+        outer=old.server.outer,
+        origin=old.server.origin,
+        path_prefix=old.server.path_prefix,
+        socket_group=old.server.socket_group,
+    )
+    return replace(
+        new,
+        server=server,
+        session=replace(new.session, store=old.session.store),
+        psc=replace(
+            new.psc,
+            issuer=old.psc.issuer,
+            discovery_url=new.psc.discovery_url if new.psc.issuer == old.psc.issuer else old.psc.discovery_url,
+        ),
+        audit=old.audit,
+        log=replace(new.log, format=old.log.format),
+    )
+
+
+async def _no_banner(request: web.Request, response: web.StreamResponse) -> None:
+    """ASVS 13.4.6: no version of anything in the Server header."""
+    response.headers.popall("Server", None)
+
+
+def _tcp_socket(listener: Listener) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((listener.host, listener.port))
+    sock.setblocking(False)
+    return sock
+
+
+def _unix_socket(listener: Listener, group: str | None) -> socket.socket:
+    path = listener.path
+    assert path is not None
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)  # born 0660: there is no moment in which others may connect
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(before)
+    if group is not None:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_stale(path: Path) -> None:
+    """A socket that a killed process left behind; one that somebody listens on stays, and binding fails."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def _close_listener(sock: socket.socket, listener: Listener) -> None:
+    sock.close()
+    if listener.path is not None:
+        with contextlib.suppress(OSError):
+            listener.path.unlink()
+
+
+def status_line(service: Service) -> str:
+    """One JSON line about the doors, for a parent process that started us on port 0."""
+    return json.dumps(service.addresses)

@@ -10,18 +10,20 @@ from collections.abc import Callable
 
 
 class SteadyClock:
-    """Call it. wall and steady are the two clocks of the machine, given for tests."""
+    """Call it. `wall`: the clock of the machine, given for tests. What is lost when the clock is set back is the time since the last
+    call; the service calls several times a second, if only to hear of changes."""
 
-    __slots__ = ("_ahead", "_steady", "_wall")
+    __slots__ = ("_ahead", "_last", "_wall")
 
-    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._steady = steady
-        self._ahead = wall() - steady()
+        self._ahead = 0.0
+        self._last = 0.0
 
     def __call__(self) -> float:
-        steady = self._steady()
-        ahead = self._wall() - steady
-        if ahead > self._ahead:
-            self._ahead = ahead
-        return steady + self._ahead
+        now = self._wall() + self._ahead
+        if now < self._last:
+            self._ahead += self._last - now
+            return self._last
+        self._last = now
+        return now

@@ -28,8 +28,20 @@ def read_cookie(header: bytes | None, name: bytes) -> bytes | None:
     header: the raw Cookie header, several lines joined with `; `. A Cookie header joined with commas by a proxy (seen at HAProxy
     with Lua and at Apache) does not have our name at a cookie's start, or has a comma in the value: both read as None.
     """
-    if header is None or name not in header:
+    if header is None:
         return None
+    start = header.find(name)
+    if start < 0:
+        return None
+    # The road of nearly everybody: our name once, at the start of a cookie, followed by `=`.
+    begin = start + len(name)
+    if (
+        header[begin : begin + 1] == b"="
+        and header.find(name, begin) < 0
+        and (start == 0 or header[start - 2 : start] == b"; ")
+    ):
+        end = header.find(b";", begin)
+        return header[begin + 1 :] if end < 0 else header[begin + 1 : end]
     value: bytes | None = None
     for part in header.split(b";"):
         key, mark, rest = part.strip(b" \t").partition(b"=")

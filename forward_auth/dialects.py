@@ -96,6 +96,7 @@ def navigation(original: Original) -> Navigation:
 # -- reading -------------------------------------------------------------------------------------------------------------------
 
 _EMPTY: Final = b""
+_new: Final = tuple.__new__  # a NamedTuple's own constructor costs twice as much, and one is made per check
 
 
 def _read_forwarded(headers: Headers, doubled: Collection[bytes]) -> Original | Unread:
@@ -123,7 +124,7 @@ def _read_forwarded(headers: Headers, doubled: Collection[bytes]) -> Original | 
         )
     if target.startswith(b"/") and b"#" not in target:  # read_target, for nearly everybody
         path, mark, query = target.partition(b"?")
-        return Original(origin, method, path, query if mark else None, get(b"x-forwarded-for", _EMPTY), headers)
+        return _new(Original, (origin, method, path, query if mark else None, get(b"x-forwarded-for", _EMPTY), headers))
     read = read_target(target)
     if read is None:
         return Unread("X-Forwarded-Uri", "send the raw request-target, beginning with /")
@@ -207,11 +208,11 @@ class Dialect:
         if type(decision) is Allow:  # type() and not isinstance: half the price, and nothing derives from these
             return _ALLOW + decision.lines
         if type(decision) is SignIn:
-            return self._sign_in(decision, original)
+            return self.ask(decision, original, navigation(original))
         return self._refuse(decision, original) if type(decision) is Refuse else _UNAVAILABLE
 
-    def _sign_in(self, decision: SignIn, original: Original) -> Answer:
-        kind = navigation(original)
+    def ask(self, decision: SignIn, original: Original, kind: Navigation) -> Answer:
+        """The answer to a SignIn, for who knows already what kind of request it is."""
         if kind is Navigation.NONE:
             return _UNAUTHORIZED
         location = b"Location: " + sign_in_address(self._addresses, decision, original, kind) + b"\r\n"

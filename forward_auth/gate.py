@@ -152,8 +152,9 @@ class Gate:
         found = self._ring.read_ticket(ticket, PURPOSE, site.host.name)
         if found is None:
             return site.sign_in
-        if self._memory.ended_ticket(found.digest):
-            return site.sign_in_again
+        by_itself = self._memory.ended_ticket(found.digest)
+        if by_itself is not None:
+            return site.sign_in_again if by_itself else site.sign_in
         return Lookup(site.host, ticket, found)
 
     def _decide(self, site: Site, rule: Rule, login: Login, now: float) -> Decision:

@@ -36,6 +36,7 @@ class Remembered(NamedTuple):
 class Login:
     """One authentication at PSC, as this process knows it. No token is here: they stay sealed in the store.
 
+    renew_after: from then on activity renews it at PSC; lapses: when PSC's refresh token is no longer good; None where there is none.
     seen: last allowed check (Unix seconds), exact here, written coarsely; check_after: until then the remembered road need not look at
     any limit; decisions: rule id -> Remembered; entered: names of the apps this login has entered.
     """
@@ -52,6 +53,7 @@ class Login:
         "identity",
         "idle",
         "key",
+        "lapses",
         "passes",
         "places",
         "renew_after",
@@ -76,6 +78,7 @@ class Login:
         version: int,
         entered: frozenset[str] = frozenset(),
         renew_after: int | None = None,
+        lapses: int | None = None,
     ) -> None:
         self.id = id_
         self.key = key
@@ -90,6 +93,7 @@ class Login:
         self.version = version
         self.entered = entered
         self.renew_after = renew_after
+        self.lapses = lapses
         self.decisions: dict[int, Remembered] = {}
         self.ended = False
         self.check_after: float = 0
@@ -232,12 +236,13 @@ class Memory:
         for login_id in list(self.by_id):
             self.forget(login_id)
 
-    def ended_ticket(self, digest: bytes) -> bool:
-        """Whether this ticket was found absent or ended before. It never comes to life again, so this never expires."""
-        return digest in self._ended
+    def ended_ticket(self, digest: bytes) -> bool | None:
+        """None, or: this ticket was found absent or ended before; True when its login ended by itself, False when the professional left.
+        It never comes to life again, so this never expires."""
+        return self._ended.get(digest)
 
-    def remember_ended(self, digest: bytes) -> None:
-        self._ended[digest] = True
+    def remember_ended(self, digest: bytes, *, by_itself: bool = True) -> None:
+        self._ended[digest] = by_itself
 
     def __iter__(self) -> Iterator[Login]:
         return iter(tuple(self.by_id.values()))

@@ -875,6 +875,10 @@ def deploy_files() -> Mapping[str, str]:
                 f"        include {here}/protect.conf;\n        client_max_body_size 50m;\n        proxy_pass {PLACEHOLDER};\n    }}\n",
             )
         ),
+        "docker/psc-forward-auth.conf": (
+            "# PSC Forward Auth, deploy/nginx/psc-forward-auth.conf with the inner door over TCP, for the containers of compose.yaml.\n"
+            "# To change: nothing.\n\n" + _http("127.0.0.1:9400", outer, _behind((), tls=True))
+        ),
         "traefik/traefik.yml": _TRAEFIK_STATIC,
         "traefik/dynamic/psc-forward-auth.yml": _traefik_text(
             (_TraefikApp("dossier", ("dossier.hopital.example",), names, None),),

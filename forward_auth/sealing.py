@@ -36,6 +36,7 @@ _TAG_BYTES: Final = 15
 _TICKET_BYTES: Final = 1 + SECRET_BYTES + _TAG_BYTES
 TICKET_LENGTH: Final = 64
 _TICKET: Final = re.compile(rb"[A-Za-z0-9_-]{64}")
+_FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _LONGEST_SEALED: Final = 64 * 1024
 
 
@@ -82,6 +83,7 @@ class KeyRing:
             )
         self._sub_keys: dict[tuple[int, str], bytes] = {}
         self._seals: dict[tuple[int, str], AESGCM] = {}
+        self._tags: dict[tuple[int, str, str], hashlib.blake2s] = {}
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(str(key.id) for key in self.keys)})"
@@ -100,7 +102,7 @@ class KeyRing:
         """None unless this ring made exactly this text for this purpose and host. Touches nothing but the tag."""
         if len(text) != TICKET_LENGTH or not _TICKET.fullmatch(text):
             return None
-        raw = base64.urlsafe_b64decode(text)
+        raw = binascii.a2b_base64(text.translate(_FROM_URL))
         key_id = raw[0]
         if key_id not in self._by_id:
             return None
@@ -110,10 +112,16 @@ class KeyRing:
         return Found(hashlib.sha256(secret).digest(), secret, key_id)
 
     def _tag(self, key_id: int, purpose: str, host: str, raw: bytes) -> bytes:
-        # The length frames the host, so that no two (purpose, host, raw) give the same message.
-        return hmac.digest(
-            self._sub_key(key_id, "tag " + purpose), b"%d %b" % (len(host), host.encode()) + raw, "sha256"
-        )[:_TAG_BYTES]
+        """Keyed BLAKE2s (RFC 7693 §2.9), a MAC at a third of HMAC-SHA256's price: it is computed for every unknown cookie. Its state
+        after the purpose and the host, which are framed by their lengths, is kept and copied."""
+        began = self._tags.get((key_id, purpose, host))
+        if began is None:
+            place = b"%d %b%d %b" % (len(purpose), purpose.encode(), len(host), host.encode())
+            began = hashlib.blake2s(place, key=self._sub_key(key_id, "tag"), digest_size=_TAG_BYTES)
+            self._tags[key_id, purpose, host] = began
+        mac = began.copy()
+        mac.update(raw)
+        return mac.digest()
 
     # -- login keys ------------------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from forward_auth.psc.client import PSC
 from forward_auth.psc.notes import SealedNotes
 from forward_auth.psc.wire import make_session
 from forward_auth.refusals import Refusals
+from forward_auth.renewal import Renewals
 from forward_auth.sealing import KeyRing, RingError, new_key, read_ring, write_ring
 from forward_auth.sessions import Sessions
 from forward_auth.settings import Listener, Settings
@@ -140,6 +141,10 @@ class Service:
         for listener in self.settings.server.inner:
             await self._open_inner(listener)
         await self._open_outer(self.settings.server.outer)
+        renewals = Renewals(
+            self.sessions, lambda: psc_of(self), self.metrics, self.clock, self.settings.psc.subject_claim
+        )
+        await stack.enter_async_context(renewals.running())
         sweeper = asyncio.create_task(self._sweep())
         stack.callback(sweeper.cancel)
         log.info(
@@ -436,6 +441,12 @@ def _close_listener(sock: socket.socket, listener: Listener) -> None:
     if listener.path is not None:
         with contextlib.suppress(OSError):
             listener.path.unlink()
+
+
+def psc_of(service: Service) -> PSC:
+    """The PSC client in use now: a reload may replace it."""
+    assert service.outer is not None
+    return service.outer.psc
 
 
 def status_line(service: Service) -> str:

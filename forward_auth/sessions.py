@@ -23,7 +23,6 @@ from forward_auth.errors import StoreUnavailable
 from forward_auth.gate import PURPOSE, Gate, Lookup
 from forward_auth.identity import Identity
 from forward_auth.logins import (
-    Host,
     Listing,
     Login,
     Memory,
@@ -45,6 +44,7 @@ log = logging.getLogger("forward_auth.sessions")
 HANDOFF: Final = "handoff"
 HANDOFF_SECONDS: Final = 30
 STORE_GRACE: Final = 300.0
+_LEFT: Final = ("person", "another_person")
 _POLL: Final = 0.25
 _DEAF: Final = 300.0  # the store keeps changes for ten minutes; after half of that without hearing any, nothing in memory is trusted
 
@@ -181,7 +181,8 @@ class Sessions:
             ends=min(row.ends, row.auth_time + self.settings.absolute),
             version=row.version,
             entered=record.entered,
-            renew_after=_renew_after(record),
+            renew_after=renew_after(record),
+            lapses=lapses(record),
         )
 
     def refused(self, original: Original, ticket: bytes, decision: Refuse, now: float) -> str:
@@ -239,7 +240,7 @@ class Sessions:
         login = self.memory.find(host, ticket)
         if login is None:
             found = self.ring.read_ticket(ticket, PURPOSE, hostname)
-            if found is None or self.memory.ended_ticket(found.digest):
+            if found is None or self.memory.ended_ticket(found.digest) is not None:
                 return None
             await self.fetch(Lookup(host, ticket, found), now)
             login = self.memory.find(host, ticket)
@@ -338,7 +339,8 @@ class Sessions:
                 return None
         if record.identity == login.identity:
             login.version = version
-            login.renew_after = _renew_after(record)
+            login.renew_after = renew_after(record)
+            login.lapses = lapses(record)
             login.check_after = 0
             return login
         fresh = self._login(new, login.key)
@@ -429,6 +431,11 @@ class Sessions:
             ended = await self.store.end(which, now, now + self.settings.absolute)
         out = []
         for each in ended:
+            known = self.memory.by_id.get(each.login_id)
+            for host, ticket in known.places if known is not None and cause in _LEFT else ():
+                found = self.ring.read_ticket(ticket, PURPOSE, host.name)
+                if found is not None:  # who left needs no notice that the session is over
+                    self.memory.remember_ended(found.digest, by_itself=False)
             self.memory.forget(each.login_id)
             listing = self.listing(each.login_id, each.listing)
             out.append(Ended(each.login_id, listing))
@@ -583,7 +590,12 @@ def bind_of(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
-def _renew_after(record: Record) -> int | None:
+def lapses(record: Record) -> int | None:
+    """When the refresh token is no longer good at PSC."""
+    return record.refresh_issued + record.refresh_lives if record.refresh_token and record.refresh_lives else None
+
+
+def renew_after(record: Record) -> int | None:
     """From when activity renews a login: a third into its refresh token's life; None when PSC gave no refresh token."""
     return record.refresh_issued + record.refresh_lives // 3 if record.refresh_token and record.refresh_lives else None
 

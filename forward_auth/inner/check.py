@@ -115,8 +115,9 @@ class Check:
             if self._news:
                 self._tickets.tell(original)
         elif type(decision) is SignIn:
-            outcome = "unauthenticated" if navigation(original) is Navigation.NONE else "sign_in"
-            self._count[outcome][decision.app] += 1
+            kind = navigation(original)
+            self._count["unauthenticated" if kind is Navigation.NONE else "sign_in"][decision.app] += 1
+            return self._dialect.ask(decision, original, kind)
         elif type(decision) is Refuse:
             if decision.because in (Because.RULE, Because.NO_RULE):
                 if ticket is not None and decision.because is Because.RULE:

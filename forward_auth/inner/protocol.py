@@ -244,38 +244,36 @@ class Connection(asyncio.Protocol):
         if endpoint is None and b"?" in url:  # Caddy appends the client's query; it means nothing here
             endpoint = self._addresses.get(url.partition(b"?")[0])
         last = (
-            not self._parser.should_keep_alive()
+            endpoint is None
+            or not self._parser.should_keep_alive()
             or door.draining
             or b"transfer-encoding" in headers
-            or headers.get(b"content-length", b"0") != b"0"
             or b"upgrade" in headers
+            or headers.get(b"content-length", b"0") != b"0"
             or (b"connection" in headers and self._parser.get_http_version() != "1.1")
         )
-        method = self._parser.get_method() if url.startswith(b"/") else b"CONNECT"
-        if method == b"CONNECT":
-            last = True
         self._last = last
         if self.busy:
             if len(self._waiting) >= limits.pipelined:
                 self.refuse(_BAD_REQUEST)
             else:
-                self._waiting.append((endpoint, headers, double, last, method))
-            return
-        self._serve(endpoint, headers, double, last, method)
+                self._waiting.append((endpoint, headers, double, last, self._parser.get_method()))
+        elif endpoint is None:
+            self._answer(_NOT_FOUND, last, b"")
+        else:
+            self._serve(endpoint, headers, double, last, None)
 
     # -- answering -------------------------------------------------------------------------------------------------------------
 
     def _serve(
         self,
-        endpoint: Endpoint | None,
+        endpoint: Endpoint,
         headers: dict[bytes, bytes],
         double: set[bytes] | None,
         last: bool,
-        method: bytes,
+        method: bytes | None,
     ) -> None:
-        if endpoint is None:
-            self._answer(_NOT_FOUND, last, method)
-            return
+        """Ask the endpoint and write its answer. `method`: None for the request that was just parsed."""
         try:
             answer = endpoint.serve(headers, _NONE if double is None else double)
         except Exception:
@@ -287,7 +285,9 @@ class Connection(asyncio.Protocol):
                 transport.write(answer + (CLOSE if last else CRLF))
                 if last:
                     transport.close()
-        elif isinstance(answer, tuple):
+            return
+        method = self._parser.get_method() if method is None else method
+        if isinstance(answer, tuple):
             self._answer(answer, last, method)
         else:
             assert not isinstance(answer, bytes)
@@ -307,7 +307,11 @@ class Connection(asyncio.Protocol):
         self.since = self._door.tick
         self._answer(answer, last, method)
         while self._waiting and not self.busy and self._transport is not None:
-            self._serve(*self._waiting.popleft())
+            endpoint, headers, double, its_last, its_method = self._waiting.popleft()
+            if endpoint is None:
+                self._answer(_NOT_FOUND, its_last, its_method)
+            else:
+                self._serve(endpoint, headers, double, its_last, its_method)
         if self._transport is not None and not self.busy and not self._transport.is_closing():
             self._transport.resume_reading()
             if self._door.draining:

@@ -231,7 +231,8 @@ class PSC:
     ) -> Authentication:
         """Exchange a code, once, and check all that comes of it. `acr_values` None: those of the configuration.
 
-        Raises PSCDenied, PSCUnavailable, PSCAnswerRefused (`no_id_token`, and those of read_tokens, check_id_token, read_userinfo).
+        Raises PSCDenied, PSCUnavailable, PSCAnswerRefused (`no_id_token`, and those of read_tokens, check_id_token, read_userinfo,
+        check_subject).
         After any of them the code is spent: the sign-in begins anew, it is not repeated.
         """
         if not nonce:
@@ -256,7 +257,7 @@ class PSC:
                 now=self._clock(),
             )
         )
-        userinfo = await self._userinfo(provider, tokens, claims.sub) if self.client.userinfo else {}
+        userinfo = await self._userinfo(provider, tokens, claims) if self.client.userinfo else {}
         return Authentication(tokens, claims, userinfo)
 
     async def refresh(
@@ -294,7 +295,7 @@ class PSC:
                 )
             )
         wanted = userinfo and self.client.userinfo
-        return Authentication(tokens, claims, await self._userinfo(provider, tokens, was.sub) if wanted else {})
+        return Authentication(tokens, claims, await self._userinfo(provider, tokens, claims) if wanted else {})
 
     async def check_logout_token(self, token: str, *, accept_plain_typ: bool = False) -> LogoutClaims:
         """See messages.check_logout_token. Raises PSCUnavailable besides, when there are no keys to check with."""
@@ -325,9 +326,11 @@ class PSC:
             return None
         return messages.end_session_url(self._provider, self.client, id_token=id_token, state=state)
 
-    async def _userinfo(self, provider: Provider, tokens: Tokens, sub: str) -> dict[str, object]:
+    async def _userinfo(self, provider: Provider, tokens: Tokens, claims: IdClaims) -> dict[str, object]:
         request = messages.userinfo_request(provider, access_token=tokens.access_token)
-        return await self._ask("userinfo", request, lambda answer: messages.read_userinfo(answer, sub))
+        found = await self._ask("userinfo", request, lambda answer: messages.read_userinfo(answer, claims.sub))
+        messages.check_subject(claims, found, self.client.subject_claim)
+        return found
 
     async def _with_keys(self, check: Callable[[KeySet], T]) -> T:
         keys = await self._keys.current()

@@ -108,7 +108,7 @@ def _read_key(member: object) -> tuple[str | None, RSAPublicKey]:
     if kid is not None and not (isinstance(kid, str) and 0 < len(kid) <= 256):
         raise ValueError("kid is not a short text")
     n, e = member.get("n"), member.get("e")
-    if not isinstance(n, str) or not isinstance(e, str) or len(n) > _MOST_BITS // 4 or len(e) > 8:
+    if not isinstance(n, str) or not isinstance(e, str) or len(n) > _MOST_BITS // 6 + 1 or len(e) > 8:
         raise ValueError("no modulus or exponent")
     modulus, exponent = int.from_bytes(decode_base64url(n)), int.from_bytes(decode_base64url(e))
     if not 2048 <= modulus.bit_length() <= _MOST_BITS or exponent >= _MOST_EXPONENT or modulus % 2 == 0:

@@ -327,6 +327,8 @@ def read_callback(pairs: Sequence[tuple[str, str]], provider: Provider) -> str:
         if "code" in given:
             raise SignInRefused("callback_malformed", "code and error together")
         raise denied(given["error"], "PSC sent the browser back with an error")
+    if "error_description" in given or "error_uri" in given:
+        raise SignInRefused("callback_malformed", "the description of an error, but no error")
     code = given.get("code")
     if code is None or not _bounded(code):
         raise SignInRefused("callback_malformed", "no code")
@@ -454,6 +456,8 @@ def read_tokens(answer: Answer) -> Tokens:
     (`unexpected_status`, `not_json`, `tokens_malformed`, and what parse_json raises).
     """
     members = _object_of(answer)
+    if "error" in members:
+        raise PSCAnswerRefused("tokens_malformed", "tokens and an error together")
     kind = members.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise PSCAnswerRefused("tokens_malformed", "token_type is not Bearer")
@@ -481,6 +485,17 @@ def read_userinfo(answer: Answer, sub: str) -> dict[str, object]:
     if not sub or members.get("sub") != sub:
         raise PSCAnswerRefused("userinfo_other", "sub of userinfo is not that of the ID token")
     return members
+
+
+def check_subject(id_claims: IdClaims, userinfo: Mapping[str, object], claim: str) -> None:
+    """Where both name the professional (`SubjectNameID`, psc.md §4.2), they name the same one.
+
+    `sub` already ties the two together; this is about the value that rules and applications go by. Raises PSCAnswerRefused
+    `subject_mismatch`.
+    """
+    named = id_claims.claims.get(claim, "")
+    if named != "" and named != userinfo.get(claim):
+        raise PSCAnswerRefused("subject_mismatch", f"{claim} of userinfo is not that of the ID token")
 
 
 def read_revoked(answer: Answer) -> None:
@@ -566,6 +581,7 @@ __all__ = [
     "check_id_token",
     "check_logout_token",
     "check_refreshed",
+    "check_subject",
     "check_url",
     "code_grant",
     "denied",

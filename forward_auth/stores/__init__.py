@@ -2,7 +2,11 @@
 
 The store is not trusted: every record it keeps is sealed by us (sealing.py), every look-up column is a keyed hash. A store
 answers «no such row» only when it knows; when it cannot answer it raises StoreUnavailable. Refuses: to decide anything.
-Times are Unix seconds (int). Every method that writes has written durably when it returns.
+
+Times are Unix seconds (int) and are given. A permission ends *at* its instant, a prohibition *after* it: a login is live while
+`now < ends` and `now < seen + idle`, a ticket or note while `now < ends` (`until`); a tombstone or claim holds while
+`now <= until`. Every method that writes has written durably when it returns; one that raised StoreUnavailable, or whose
+caller was cancelled, may have written or not, but never half. ValueError and TypeError are our own mistakes, never the store's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,21 +79,23 @@ class Store(Protocol):
     """The contract that every engine passes (tests/contracts)."""
 
     async def open(self) -> None:
-        """Ready the store. Raises StoreUnavailable with the cure in `detail`."""
+        """Ready the store; again does nothing. Raises StoreUnavailable with the cure in `detail`."""
 
     async def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Finish what was asked, let go of everything. Idempotent. Afterwards everything but `open` is StoreUnavailable."""
 
     async def add_login(self, login: LoginRow, ticket: TicketRow, now: int) -> bool:
         """Add both rows in one transaction. False (and nothing written) when a tombstone forbids it: a logout for its sid,
-        or for its sub with `before >= login.auth_time`, arrived first."""
+        or for its sub with `before >= login.auth_time`, arrived first. ValueError for an id or digest that exists, or a ticket
+        of another login."""
 
     async def replace_login(self, login: LoginRow, was: int, now: int) -> bool:
-        """Replace the row of that id if its version is still `was`; False otherwise, also when it has ended. Records a Change.
-        Tombstones as in add_login."""
+        """Replace the row of that id if its version is still `was`; False otherwise, also when it has ended or is past its
+        limits. Records a Change. Tombstones as in add_login. The tickets stay. `seen` never moves back: it becomes the later
+        of both. ValueError unless `login.version > was`."""
 
     async def add_ticket(self, ticket: TicketRow, now: int) -> bool:
-        """False when its login is not live (ended, expired, unknown)."""
+        """False when its login is not live (ended, expired, unknown). ValueError for a digest that exists."""
 
     async def find(self, digest: bytes, now: int) -> tuple[TicketRow, LoginRow] | None:
         """The live ticket and its live login; None when either is unknown, ended or past its limits (`ends`, `seen + idle`)."""
@@ -104,26 +110,39 @@ class Store(Protocol):
         """Forget one ticket; its login lives on."""
 
     async def touch(self, seen: Mapping[bytes, int], now: int) -> None:
-        """Move `seen` of these logins forward (never back). Unknown ids are ignored."""
+        """Move `seen` of these logins forward, never back, never beyond `now`. Unknown ids are ignored. Activity that fell
+        inside the limits counts, even when it is written a little after them; later activity revives nobody."""
 
     async def end(self, which: Selection, now: int, keep_until: int) -> Sequence[Ended]:
-        """End the selected logins and all their tickets, record Changes, and, for sid_tag and sub_tag (also of logins ended by id),
-        keep a tombstone until keep_until even when no login was found."""
+        """End the selected logins and all their tickets, and say which of them were live, by id.
+
+        Records a Change for each, and for a `login_id` also when no row was found. Tombstones until keep_until: for the
+        sid_tag or sub_tag asked for, even when no login was found (a sub's covers `auth_time <= before`, without `before`
+        those up to now), and for the sid of each login ended, however it was selected. ValueError unless exactly one thing is
+        selected.
+        """
 
     async def is_ended(self, sid_tag: bytes | None, sub_tag: bytes | None, auth_time: int, now: int) -> bool:
-        """Whether a tombstone covers this sid, or this sub for that auth_time."""
+        """Whether a tombstone covers this sid, or this sub for that auth_time. None is covered by nothing."""
 
     async def changes(self, after: int) -> tuple[int, Sequence[Change]]:
-        """(newest sequence, changes with sequence > after). `after = -1` gives only the newest sequence. Cheap when nothing changed."""
+        """(newest sequence, changes with sequence > after, in order). `after = -1` gives only the newest sequence. Cheap when
+        nothing changed.
+
+        Of several changes to one login only the newest is kept. A newest sequence below `after` means another file or a
+        restart of `memory:`: whoever sees that forgets what it holds in memory.
+        """
 
     async def logins(self, now: int) -> Sequence[LoginRow]:
         """All live logins, newest first."""
 
     async def expire(self, now: int, most: int = 1000) -> int:
-        """Remove up to `most` rows of each kind that are past their limits, old changes (kept 10 min) and old tombstones; how many."""
+        """Remove up to `most` rows of each kind that are past their limits, the oldest first; how many (what hangs on a
+        removed login is not counted). Changes stay at least 10 min, and until the login itself would have ended: a process
+        that could not listen for so long must still hear of it."""
 
     async def put_note(self, name: str, value: bytes, until: int) -> None:
-        """A small durable note (PSC's last good metadata and keys)."""
+        """A small durable note (PSC's last good metadata and keys). Replaces the one of that name."""
 
     async def get_note(self, name: str, now: int) -> bytes | None:
         """The note, unless past its `until`."""

@@ -335,7 +335,7 @@ def _read_each(file: File, connection: sqlite3.Connection, jobs: Sequence[_Job])
     """Each read is its own snapshot, so it sees everything acknowledged before it was asked."""
     for job in jobs:
         try:
-            file.must_be_there()
+            file.must_have_been_there()
             job.do(connection)
         except Exception as error:
             job.error = file.explain(error)

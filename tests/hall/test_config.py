@@ -802,7 +802,8 @@ def test_rules_that_are_reached(place: Path) -> None:
     """Other methods, other paths, and what stands before a wider rule are no reason for a warning."""
     rules = (
         '[{ paths = ["/x/*"], methods = ["GET"], require = { acr = ["a"] } }, { paths = ["/x/*"], require = { acr = ["b"] } },'
-        ' { paths = ["/xy"], open = true }, { paths = ["/*"], require = { acr = ["a"] } }]'
+        ' { paths = ["/xy"], open = true }, { paths = ["/z"], methods = ["GET"], open = true },'
+        ' { paths = ["/z"], methods = ["POST", "GET"], open = true }, { paths = ["/*"], require = { acr = ["a"] } }]'
     )
     assert () == read(place, text_of({"apps.dossier.rules": rules})).warnings
 

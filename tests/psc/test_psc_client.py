@@ -590,6 +590,21 @@ def test_IDP_11_userinfo_of_another_person() -> None:
     play(story)
 
 
+@pytest.mark.parametrize("named", ["899700000002", "", None, 7, ["899700000001"], forge.DROP])
+def test_IDP_11_userinfo_that_names_another_professional(named: object) -> None:
+    """SubjectNameID is what rules go by: where the ID token has it, userinfo has the same; an empty one there says nothing."""
+
+    async def story(found: House) -> None:
+        found.pretend.answers[HOME + "/userinfo"] = forge.without({"sub": SUB, "SubjectNameID": named})
+        assert "subject_mismatch" == (await refusal(redeem(found))).code
+        for unnamed in ("", forge.DROP):
+            id_token = found.pretend.id_token(SubjectNameID=unnamed)
+            found.pretend.answers[HOME + "/token"] = found.pretend.tokens(id_token=id_token)
+            assert SUB == (await redeem(found)).userinfo["sub"]
+
+    play(story)
+
+
 def test_trouble_of_one_person_turns_nobody_else_away() -> None:
     """A 500 of userinfo (Keycloak with one malformed attribute) does not make PSC unreachable, but we look."""
 

@@ -112,6 +112,12 @@ def test_two_keys_of_one_name() -> None:
     assert {"three"} == names(jwks(jwk("one", kid="x"), jwk("two", kid="x"), jwk("three")))
 
 
+def test_the_largest_that_is_read() -> None:
+    """A kid of 256 characters and a modulus of 8192 bits are still read."""
+    assert {"k" * 256} == names(jwks(jwk(kid="k" * 256)))
+    assert {"one"} == names(jwks(jwk(n=forge.number((1 << 8192) - 1))))
+
+
 def test_keys_without_a_name() -> None:
     """They serve only tokens without a kid, and only when there is exactly one key in all."""
     alone = read_jwks(jwks(jwk(kid=DROP)))

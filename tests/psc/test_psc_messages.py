@@ -271,6 +271,12 @@ def test_CB_05_code_and_error_together() -> None:
     assert (SignInRefused, "callback_malformed") == outcome(lambda: callback((*GOOD, ("error", "access_denied"))))
 
 
+def test_CB_05_the_description_of_no_error() -> None:
+    """A code beside the description of an error is no honest answer."""
+    for name in ("error_description", "error_uri"):
+        assert (SignInRefused, "callback_malformed") == outcome(lambda n=name: callback((*GOOD, (n, "x"))))
+
+
 def test_a_callback_with_very_many_parameters() -> None:
     """Nobody needs more than a few."""
     assert (SignInRefused, "callback_malformed") == outcome(lambda: callback(GOOD + (("x", "y"),) * 40))
@@ -490,6 +496,7 @@ def test_CB_09_token_endpoint_response_without_expires_in() -> None:
         *({"access_token": value} for value in (DROP, None, "", 1, [], "a b", "a\nb", "é", "a" * 1_100_000)),
         *({"id_token": value} for value in ("", 1, {}, "a b", "a" * 8193)),
         *({"refresh_token": value} for value in ("", 1, "a\r\nb")),
+        *({"error": value} for value in ("invalid_grant", "", None)),
         *({"expires_in": value} for value in (-1, "120", True, 1.5, [], 10**12)),
         *({"refresh_expires_in": value} for value in (-1, "1800", False, {})),
     ],

@@ -1,0 +1,56 @@
+# What a person types. Each target does all the set-up it needs.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_PORT ?= 8080
+SECONDS ?= 600
+export DEMO_PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench soak fuzz mutate lock set-up set-up-dev clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
+
+run: set-up ## set-up and demonstration on port DEMO_PORT (8080); Ctrl-C ends it all
+	@$(BIN)/psc-forward-auth demo --port $(DEMO_PORT)
+
+test: set-up-dev ## set-up and every test that this machine can run
+	@$(BIN)/python -m pytest -n auto --dist loadfile -q
+
+check: $(VENV)/.dev ## format, lint, types, rooms: seconds, before a commit
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_rooms.py
+
+bench: $(VENV)/.dev ## the figures of the README, as ratios measured in one run
+	@deploy/system-packages.sh bench
+	@$(BIN)/python -m tests.bench
+
+lock: $(VENV)/.dev ## lock the dependencies again: hashes, no index address
+	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --group build -o requirements-build.lock
+	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --group build --group dev -o requirements-dev.lock
+
+set-up: $(VENV)/.run ## what `run` needs
+set-up-dev: $(VENV)/.dev ## what `test` needs
+	@deploy/system-packages.sh test
+
+$(VENV)/bin/python:
+	@deploy/system-packages.sh run
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml $(VENV)/bin/python
+	@deploy/system-packages.sh run
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock -r requirements-build.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+clean: ## remove what set-up and tests have made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov mutants

@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from forward_auth.simulator.command import main as simulator
 
         return simulator(arguments[1:])
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest:  # argparse gives up on ids that stand after an option
+        if not hasattr(parsed, "which") or any(each.startswith("-") for each in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parsed.which.extend(rest)
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
         return command(parsed)

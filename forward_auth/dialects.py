@@ -176,7 +176,7 @@ def _unread(cures: Mapping[bytes, str], headers: Headers, doubled: Collection[by
 # -- speaking ------------------------------------------------------------------------------------------------------------------
 
 _NO_STORE: Final = b"Content-Length: 0\r\nCache-Control: no-store\r\n"
-_ALLOW: Final = b"HTTP/1.1 200 OK\r\n" + _NO_STORE
+ALLOW: Final = b"HTTP/1.1 200 OK\r\n" + _NO_STORE
 _CHALLENGE: Final = b'WWW-Authenticate: Bearer realm="psc"\r\n'
 _UNAUTHORIZED: Final = b"HTTP/1.1 401 Unauthorized\r\n" + _NO_STORE + _CHALLENGE
 _FORBIDDEN: Final = b"HTTP/1.1 403 Forbidden\r\n" + _NO_STORE
@@ -206,7 +206,7 @@ class Dialect:
     def speak(self, decision: Decision, original: Original) -> Answer:
         """The answer of this dialect. Identity headers only on an allow, and then every one of them."""
         if type(decision) is Allow:  # type() and not isinstance: half the price, and nothing derives from these
-            return _ALLOW + decision.lines
+            return ALLOW + decision.lines
         if type(decision) is SignIn:
             return self.ask(decision, original, navigation(original))
         return self._refuse(decision, original) if type(decision) is Refuse else _UNAVAILABLE

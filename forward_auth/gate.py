@@ -95,7 +95,8 @@ class Gate:
         site = self._sites.get(original.origin)
         if site is None:
             return UNKNOWN_HOST
-        found = site.app.find(original.method, original.path)
+        app = site.app
+        found = app.paths.get((original.method, original.path)) or app.find(original.method, original.path)
         rule = found.rule
         if rule is not None and ticket is not None:
             login = site.host.live.get(ticket)

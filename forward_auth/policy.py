@@ -226,7 +226,7 @@ _NOTHING: Final = Found()
 class App:
     """A protected application and its rules, compiled: finding a rule costs the depth of the path, not the number of rules."""
 
-    __slots__ = ("_background", "_by_exact", "_by_folded", "_paths", "_rules", "name", "title")
+    __slots__ = ("_background", "_by_exact", "_by_folded", "_rules", "name", "paths", "title")
 
     def __init__(self, name: str, rules: Sequence[Rule], title: str = "", background: Sequence[str] = ()) -> None:
         self.name = name
@@ -235,7 +235,7 @@ class App:
         self._background = _index([Rule(0, 0, 0, tuple(background), None, True)], _exact_pattern)
         self._by_exact = _index((rule for rule in rules if rule.open), _exact_pattern)
         self._by_folded = _index((rule for rule in rules if not rule.open), _folded_pattern)
-        self._paths: dict[tuple[bytes, bytes], Found] = {}
+        self.paths: dict[tuple[bytes, bytes], Found] = {}  # what `find` remembers, open to the hot path
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -243,13 +243,13 @@ class App:
 
     def find(self, method: bytes, path: bytes) -> Found:
         """The rule for this request, remembered per (method, raw path)."""
-        found = self._paths.get((method, path))
+        found = self.paths.get((method, path))
         if found is None:
             found = self._find(method, path)
-            if len(self._paths) >= _REMEMBERED_PATHS:
-                self._paths.clear()  # cheaper than keeping an order on the hot path; the flood that fills it pays for it
+            if len(self.paths) >= _REMEMBERED_PATHS:
+                self.paths.clear()  # cheaper than keeping an order on the hot path; the flood that fills it pays for it
             if len(path) <= 512:
-                self._paths[method, path] = found
+                self.paths[method, path] = found
         return found
 
     def _find(self, method: bytes, path: bytes) -> Found:

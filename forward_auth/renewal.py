@@ -96,7 +96,10 @@ class Renewals:
             task.add_done_callback(self._done(login.id))
 
     def _done(self, login_id: bytes) -> Callable[[asyncio.Task[None]], None]:
-        return lambda _: (self._under_way.pop(login_id, None), None)[1]
+        def forget(task: asyncio.Task[None]) -> None:
+            self._under_way.pop(login_id, None)
+
+        return forget
 
     async def _renew_safely(self, login: Login) -> None:
         login.renew_after = int(self._clock()) + AGAIN  # whatever comes of it, not again at once

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from forward_auth.cookies import read_cookie
 from forward_auth.decision import Allow, Because, Decision, Refuse, SignIn
-from forward_auth.dialects import Answer, Dialect, Navigation, Unread, navigation
+from forward_auth.dialects import ALLOW, Answer, Dialect, Navigation, Unread, navigation
 from forward_auth.errors import StoreUnavailable
 from forward_auth.gate import MALFORMED, OURS, Gate, Lookup
 from forward_auth.metrics import Metrics
@@ -66,33 +66,29 @@ class Check:
     def serve(
         self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
     ) -> Answer | Awaitable[Answer]:
-        """-> the answer, or a coroutine when the store has to be asked."""
+        """-> the answer, or a coroutine when the store has to be asked. One call in 64 is timed."""
         self._served = served = self._served + 1
-        if served % _OBSERVED:
-            return self._serve(headers, doubled)
-        began = perf_counter()
-        answer = self._serve(headers, doubled)
-        self._observe(perf_counter() - began)
-        return answer
-
-    def _serve(
-        self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
-    ) -> Answer | Awaitable[Answer]:
+        began = 0.0 if served % _OBSERVED else perf_counter()
         original = self._read(headers, doubled)
         if isinstance(original, Unread):
             return self._unread(original, headers)
         ticket = read_cookie(headers.get(b"cookie"), self._cookie)
         now = self._clock()
         decision = self._check(original, ticket, now)
-        if type(decision) is Allow and decision.outcome == "allowed":
+        if type(decision) is Allow and decision.outcome == "allowed":  # the remembered road
             self._allowed[decision.app] += 1
+            if began:
+                self._observe(perf_counter() - began)
             if self._news:
                 self._tickets.tell(original)
-            return self._speak(decision, original)
+            return ALLOW + decision.lines  # what every dialect's speak says to an Allow, without the call
         if type(decision) is Lookup:
             return self._ask_store(original, decision, now)
         assert not isinstance(decision, Lookup)
-        return self._conclude(original, ticket, decision, now)
+        answer = self._conclude(original, ticket, decision, now)
+        if began:
+            self._observe(perf_counter() - began)
+        return answer
 
     async def _ask_store(self, original: Original, lookup: Lookup, now: float) -> Answer:
         decision: Decision | Lookup

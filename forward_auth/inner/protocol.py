@@ -258,47 +258,39 @@ class Connection(asyncio.Protocol):
                 self.refuse(_BAD_REQUEST)
             else:
                 self._waiting.append((endpoint, headers, double, last, self._parser.get_method()))
-        elif endpoint is None:
+            return
+        if endpoint is None:
             self._answer(_NOT_FOUND, last, b"")
-        else:
-            self._serve(endpoint, headers, double, last, None)
-
-    # -- answering -------------------------------------------------------------------------------------------------------------
-
-    def _serve(
-        self,
-        endpoint: Endpoint,
-        headers: dict[bytes, bytes],
-        double: set[bytes] | None,
-        last: bool,
-        method: bytes | None,
-    ) -> None:
-        """Ask the endpoint and write its answer. `method`: None for the request that was just parsed."""
+            return
         try:
             answer = endpoint.serve(headers, _NONE if double is None else double)
         except Exception:
             log.exception("a check failed; it was refused")
             answer = _FAILED
-        if type(answer) is bytes:
-            transport = self._transport
-            if transport is not None:
-                transport.write(answer + (CLOSE if last else CRLF))
-                if last:
-                    transport.close()
-            return
-        method = self._parser.get_method() if method is None else method
-        if isinstance(answer, tuple):
-            self._answer(answer, last, method)
+        if type(answer) is bytes and self._transport is not None:
+            self._transport.write(answer + (CLOSE if last else CRLF))
+            if last:
+                self._transport.close()
         else:
-            assert not isinstance(answer, bytes)
-            self.busy = True
-            if self._transport is not None:
-                self._transport.pause_reading()
-            self._task = asyncio.get_running_loop().create_task(self._serve_later(answer, last, method))
+            self._say(answer, last, self._parser.get_method())
 
-    async def _serve_later(self, coming: Awaitable[Answer], last: bool, method: bytes) -> None:
+    # -- answering -------------------------------------------------------------------------------------------------------------
+
+    def _say(self, answer: Answer | Awaitable[Answer], last: bool, method: bytes) -> None:
+        """Write an answer, or begin to wait for it; nothing more is read meanwhile."""
+        if isinstance(answer, bytes | tuple):
+            self._answer(answer, last, method)
+            return
+        self.busy = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._task = asyncio.get_running_loop().create_task(self._serve_later(answer, last, method))
+
+    async def _serve_later(self, awaited: Awaitable[Answer], last: bool, method: bytes) -> None:
+        answer: Answer
+        coming: Answer | Awaitable[Answer]
         try:
-            answer = await coming
+            answer = await awaited
         except Exception:
             log.exception("a check failed; it was refused")
             answer = _FAILED
@@ -308,10 +300,12 @@ class Connection(asyncio.Protocol):
         self._answer(answer, last, method)
         while self._waiting and not self.busy and self._transport is not None:
             endpoint, headers, double, its_last, its_method = self._waiting.popleft()
-            if endpoint is None:
-                self._answer(_NOT_FOUND, its_last, its_method)
-            else:
-                self._serve(endpoint, headers, double, its_last, its_method)
+            try:
+                coming = _NOT_FOUND if endpoint is None else endpoint.serve(headers, double or _NONE)
+            except Exception:
+                log.exception("a check failed; it was refused")
+                coming = _FAILED
+            self._say(coming, its_last, its_method)
         if self._transport is not None and not self.busy and not self._transport.is_closing():
             self._transport.resume_reading()
             if self._door.draining:

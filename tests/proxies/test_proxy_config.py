@@ -104,7 +104,7 @@ def test_every_deployed_proxy_file_has_a_source() -> None:
         for path in (DEPLOY / kind).rglob("*")
         if path.is_file()
     }
-    assert made == found
+    assert {name for name in made if not name.startswith("docker/")} == found
 
 
 @pytest.mark.parametrize("name", [name for name in deploy_files() if name.endswith((".conf", ".yml"))])

@@ -333,6 +333,7 @@ def test_TOK_10_expired() -> None:
 def test_TOK_11_from_the_future(name: str) -> None:
     """Nine seconds ahead is a clock, sixty-one is a lie."""
     assert NOW + 120 == check(forge.id_token(**{name: NOW + 9})).exp
+    assert NOW + 120 == check(forge.id_token(**{name: NOW + 60})).exp
     assert "token_times" == refused(forge.id_token(**{name: NOW + 61}))
 
 
@@ -342,7 +343,8 @@ def test_TOK_11_old_or_undated() -> None:
     assert "token_times" == refused(forge.id_token(iat=NOW - 7 * 86_400))
     assert "token_times" == refused(forge.id_token(iat=NOW - 3 * 365 * 86_400))
     assert "token_times" == refused(forge.id_token(iat=NOW - 661))
-    assert NOW - 600 == check(forge.id_token(iat=NOW - 600)).iat
+    assert NOW - 660 == check(forge.id_token(iat=NOW - 660)).iat
+    assert NOW == check(forge.id_token(iat=NOW, exp=NOW)).exp
 
 
 @pytest.mark.parametrize("name", ["alg", "kid", "typ"])
@@ -668,6 +670,7 @@ def test_oidcc_client_test_refresh_token() -> None:
     assert (NOW + 600, NOW + 720, NOW - 30) == (found.iat, found.exp, found.auth_time)
     assert NONCE == found.nonce
     assert renew(nonce=NONCE).sub == found.sub
+    assert NOW == renew(iat=NOW, now=NOW).iat
 
 
 @pytest.mark.parametrize(

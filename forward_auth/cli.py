@@ -337,10 +337,27 @@ async def _sessions_of(parsed: argparse.Namespace, settings: Any) -> int:
             )
         except ValueError as error:
             raise Usage(str(error)) from None
+        _told(settings, found, ended)
         print(json.dumps({"ended": ended}) if parsed.json else f"ended {len(ended)}")
         return DONE if ended or parsed.all else FAILED
     finally:
         await store.close()
+
+
+def _told(settings: Any, found: list[Any], ended: list[str]) -> None:
+    """The audit trail hears of what an administrator ended, where it is a file; the service's standard output is not ours to write to."""
+    from forward_auth.audit import Audit
+
+    if settings.audit.file is None or not ended:
+        return
+    audit = Audit(settings.audit.file, required=False, clock=time.time, node=socket.gethostname())
+    audit.start()
+    subjects = {entry.id: entry.listing.subject for entry in found if entry.listing}
+    for login in ended:
+        audit.write("ended", outcome="ended", cause="administrator", login=login, subject=subjects.get(login, ""))
+    audit.stop()
+    if audit.failing:
+        print(f"psc-forward-auth: ended, but {audit.failing}", file=sys.stderr)
 
 
 def _named(entry: Any, wanted: list[str]) -> bool:

@@ -26,7 +26,7 @@ def read_cookie(header: bytes | None, name: bytes) -> bytes | None:
     """The value of the one cookie of that exact name; None when it is absent, doubled, or shares its header with a comma list.
 
     header: the raw Cookie header, several lines joined with `; `. A Cookie header joined with commas by a proxy (seen at HAProxy
-    with Lua and at Apache) does not have our name at a cookie's start, or has a comma in the value: both read as None.
+    with Lua and at Apache) does not have our name at a cookie's start (None), or has a comma in the value, which is no ticket's.
     """
     if header is None:
         return None

@@ -40,9 +40,9 @@ def explain(settings: Settings, identity: Identity, method: str, url: str, now: 
     """The decision about `method url` for this person, and why each earlier rule did not decide."""
     scheme, mark, rest = url.partition("://")
     cut = min((at for at in (rest.find("/"), rest.find("?"), rest.find("#")) if at >= 0), default=len(rest))
-    origin = read_origin(scheme.encode(), rest[:cut].encode("utf-8")) if mark else None
+    origin = read_origin(_raw(scheme), _raw(rest[:cut])) if mark else None
     target = rest[cut:]
-    read = read_target((target if target.startswith("/") else "/" + target).encode("utf-8"))
+    read = read_target(_raw(target if target.startswith("/") else "/" + target))
     if origin is None or read is None:
         return Explanation("refuse", (f"{url}: not an absolute address with one scheme and one host",))
     app_settings = next((app for app in settings.apps if any(each.text == origin for each in app.origins)), None)
@@ -50,7 +50,7 @@ def explain(settings: Settings, identity: Identity, method: str, url: str, now: 
         return Explanation("refuse", (f"no app has the origin {origin}",))
     app = compile_app(app_settings, count(1))
     path = read[0]
-    found = app.find(method.encode(), path)
+    found = app.find(_raw(method), path)
     lines = [f"app {app.name}: {origin}"]
     reading = read_path(path)
     if found.malformed or reading is None:
@@ -105,12 +105,17 @@ def _explain_rule(settings: Settings, rule: Rule, identity: Identity, now: int, 
     return Explanation("refuse", (*lines, f"{name} refuses:", *why))
 
 
+def _raw(text: str) -> bytes:
+    """The bytes that were typed, also where they are no UTF-8 (Python keeps those of a command line as lone surrogates)."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _named(settings: Settings, rule: Rule) -> str:
     place = f"{settings.path}:{rule.line}" if rule.line else "implicit"
     return f"rule {rule.number} ({place})"
 
 
 def _why_not(rule: Rule, method: str, settings: AppSettings) -> str:
-    if not rule.fits_method(method.encode()):
+    if not rule.fits_method(_raw(method)):
         return f"methods are {', '.join(sorted(each.decode() for each in rule.methods or ()))}"
     return f"paths are {', '.join(rule.paths)}"

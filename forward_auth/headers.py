@@ -140,7 +140,7 @@ class HeaderPlan:
     `own` maps a field of FIELDS to a header name: in profile `psc` it takes the place of that field's name, in the others it is
     added to the profile's. Raises ValueError with a sentence for the operator."""
 
-    __slots__ = ("_anonymous", "_budget", "_rows", "encoding", "names", "profile")
+    __slots__ = ("_budget", "_rows", "encoding", "names", "profile")
 
     def __init__(self, profile: str = "psc", encoding: str = "percent", own: Mapping[str, str] | None = None) -> None:
         if profile not in PROFILES:
@@ -152,19 +152,16 @@ class HeaderPlan:
         self._rows = _rows(profile, own or {})
         self.names: tuple[str, ...] = tuple(name for name, _ in self._rows)
         self._budget = min(VALUES_BYTES, BLOCK_BYTES - sum(len(name) + 4 for name in self.names))
-        self._anonymous = _lines((name, "") for name in self.names)
 
     def render(self, identity: Identity | None, situation: Situation | None, account: str = "") -> bytes:
         """The header lines, each ended by CRLF, ready to send. Without identity (an open rule) all are empty, whatever else is
         given. Never raises, and holds no control but those CRLF."""
-        if identity is None:
-            return self._anonymous
-        return _lines(self.values(identity, situation, account))
+        return "".join(f"{name}: {value}\r\n" for name, value in self.values(identity, situation, account)).encode()
 
     def values(
         self, identity: Identity | None, situation: Situation | None, account: str = ""
     ) -> list[tuple[str, str]]:
-        """What render() sends: (name, encoded value) in the order of `names`."""
+        """What render() sends: (name, encoded value) in the order of `names`; the envoy dialect and `explain` need the pairs."""
         if identity is None:
             return [(name, "") for name in self.names]
         encoded = {field: self._encoded(field, identity, situation or _NOWHERE, account) for _, field in self._rows}
@@ -254,10 +251,6 @@ def _spellings(name: str) -> Iterable[str]:
     first, *others = name.split("-")
     for marks in product("-_.", repeat=len(others)):
         yield first + "".join(mark + word for mark, word in zip(marks, others, strict=True))
-
-
-def _lines(values: Iterable[tuple[str, str]]) -> bytes:
-    return "".join(f"{name}: {value}\r\n" for name, value in values).encode()
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from cachetools import LRUCache
 
 from forward_auth.decision import Decision
-from forward_auth.identity import Identity, from_record, to_record
+from forward_auth.identity import Identity, IdentityError, from_record, to_record
 from forward_auth.secret import Secret
 
 LOGINS_IN_MEMORY: Final = 20_000  # about 4 KiB each; the store holds the others
@@ -105,7 +105,7 @@ class Login:
 
     def over(self, now: float) -> bool:
         """Past a limit, or ended."""
-        return self.ended or now >= self.ends or now - self.seen > self.idle
+        return self.ended or now >= self.ends or now - self.seen >= self.idle
 
     def touch_due(self, now: float) -> bool:
         return now - self.touched >= self.idle / _TOUCHES_PER_IDLE
@@ -166,7 +166,6 @@ class Memory:
         self.by_id[login.id] = login
         if host.live.get(ticket) is not login:
             self._keep(host, ticket, login)
-            login.places.append((host, ticket))
         return login
 
     def _keep(self, host: Host, ticket: bytes, login: Login) -> None:
@@ -174,6 +173,10 @@ class Memory:
             self._turn()
         host.live[ticket] = login
         self._young += 1
+        # The turn may have just forgotten it; whoever is answered from memory must be found there when the login ends.
+        self.by_id[login.id] = login
+        if (host, ticket) not in login.places:
+            login.places.append((host, ticket))
 
     def _turn(self) -> None:
         """The young generation becomes the old one; the old one is forgotten (it is still in the store)."""
@@ -181,10 +184,9 @@ class Memory:
             host.old = host.live
             host.live = {}
         self._young = 0
-        kept = {login.id: login for host in self._hosts.values() for login in host.old.values()}
-        # What waits to be written stays known until it is written.
-        kept.update(self.to_touch)
-        kept.update(self.to_renew)
+        # What waits to be written stays known until it is written; what has a ticket comes last, for it may have replaced that.
+        kept = {**self.to_touch, **self.to_renew}
+        kept.update((login.id, login) for host in self._hosts.values() for login in host.old.values())
         self.by_id = kept
         for login in kept.values():
             login.places = [(host, ticket) for host, ticket in login.places if host.old.get(ticket) is login]
@@ -306,8 +308,12 @@ def read_record(plain: bytes) -> Record:
     entered = document["entered"]
     if not isinstance(identity, dict) or not isinstance(claims, dict) or not isinstance(entered, list):
         raise TypeError("a login record of another shape")
+    try:
+        known = from_record(identity)
+    except IdentityError as error:
+        raise ValueError(str(error)) from None
     return Record(
-        identity=from_record(identity),
+        identity=known,
         claims=claims,
         sid=str(document["sid"]),
         id_token=Secret(str(document["id_token"])),

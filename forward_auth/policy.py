@@ -17,7 +17,7 @@ from forward_auth.identity import Identity, Situation
 from forward_auth.original import exact_form, fold, read_method, read_path
 
 FOREVER: Final = 1 << 62
-_REMEMBERED_PATHS: Final = 4096  # per app; the whole memory of one app's paths stays below 2 MiB
+_REMEMBERED_PATHS: Final = 4096  # per app; the whole memory of one app's paths stays below 4 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ class App:
             found = self._find(method, path)
             if len(self.paths) >= _REMEMBERED_PATHS:
                 self.paths.clear()  # cheaper than keeping an order on the hot path; the flood that fills it pays for it
-            if len(path) <= 512:
+            if len(path) + len(method) <= 512:
                 self.paths[method, path] = found
         return found
 

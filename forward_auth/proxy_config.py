@@ -105,9 +105,11 @@ _PUBLIC_HEADERS: Final = """\
 """
 
 _AUTH_LOCATION: Final = """\
-large_client_header_buffers 4 16k;      # large cookies; nginx itself answers 400 above
-underscores_in_headers off;             # X_PSC_Subject, X.PSC.Subject and the like are dropped before anybody sees them;
-ignore_invalid_headers on;              # both lines are nginx's defaults, repeated because identity stands on them
+# Large cookies pass. X_PSC_Subject, X.PSC.Subject and the like are dropped before anybody sees them: nginx's defaults, repeated
+# because identity stands on them. (Without TLS nginx takes these three from the first server block of the port: set them there.)
+large_client_header_buffers 4 16k;
+underscores_in_headers off;
+ignore_invalid_headers on;
 
 # The check: may this request pass, and who is it? Never reachable from outside (404).
 location = @PREFIX@/nginx-check {
@@ -470,7 +472,7 @@ def _server(host: str, listen: str, inside: str, *, tls: bool, certificates: str
     head += f"    server_name {host};\n"
     if tls:
         head += _fill(_TLS, HOST=host, CERTIFICATES=certificates)
-    head += f"    access_log {access_log} psc_forward_auth;\n"
+    head += f"    server_tokens off;\n    access_log {access_log} psc_forward_auth;\n"
     return head + "\n" + inside + "}\n"
 
 
@@ -752,7 +754,7 @@ entryPoints:
     # forwardedHeaders:
     #   trustedIPs: ["192.0.2.10"]
     http:
-      # X_Forwarded_Host and the like (Traefik 3.6.20 and 3.7.6 or later; an older one does not start with this line).
+      # X_Forwarded_Host and the like (Traefik 3.7.6 or later, 3.6.22 on that line; an older one does not start with this line).
       underscoreHeadersStrategy: delete
       # From 2.11.56 and 3.7.12 on write this instead, which takes X.Forwarded.Host and all other spellings too:
       # aliasHeadersStrategy: delete

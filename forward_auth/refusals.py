@@ -7,10 +7,10 @@ what is refused again and again is counted, not stored again.
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 FRESH: Final = 300  # seconds
 _MOST: Final = 10_000
@@ -23,37 +23,36 @@ def new_reference() -> str:
     return "".join(letters[:4]) + "-" + "".join(letters[4:])
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refusal: of which login, in which app, by which rule; `count`: how many times since it was fresh; `told`: whether the audit
-    trail knows of it."""
+    """One refusal: of which login, in which app, by which rule."""
 
     reference: str
     login_id: bytes
     app: str
     rule: int
-    required: tuple[str, ...]
-    count: int = 0
-    told: bool = field(default=False)
 
 
 class Refusals:
-    """Those of the last five minutes."""
+    """Those of the last five minutes by reference; how often by cause."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._by_reference: TTLCache[str, Refusal] = TTLCache(_MOST, FRESH, clock)
-        self._by_cause: TTLCache[tuple[bytes, str, int], Refusal] = TTLCache(_MOST, FRESH, clock)
+        self._fresh: TTLCache[tuple[bytes, str, int], Refusal] = TTLCache(_MOST, FRESH, clock)
+        self._untold: LRUCache[tuple[bytes, str, int], int] = LRUCache(_MOST)
 
-    def note(self, login_id: bytes, app: str, rule: int, required: tuple[str, ...]) -> Refusal:
-        """Count one refusal; the same Refusal for the same login, app and rule within five minutes."""
+    def note(self, login_id: bytes, app: str, rule: int) -> tuple[Refusal, int]:
+        """Count one refusal. -> (the Refusal, the same for the same login, app and rule within five minutes; how many refusals the audit
+        trail has not heard of: 0 when it was told within five minutes, else all since then, this one included)."""
         cause = (login_id, app, rule)
-        refusal = self._by_cause.get(cause)
-        if refusal is None:
-            refusal = Refusal(new_reference(), login_id, app, rule, required)
-            self._by_cause[cause] = refusal
-            self._by_reference[refusal.reference] = refusal
-        refusal.count += 1
-        return refusal
+        refusal = self._fresh.get(cause)
+        if refusal is not None:
+            self._untold[cause] = self._untold.get(cause, 0) + 1
+            return refusal, 0
+        refusal = Refusal(new_reference(), login_id, app, rule)
+        self._fresh[cause] = refusal
+        self._by_reference[refusal.reference] = refusal
+        return refusal, self._untold.pop(cause, 0) + 1
 
     def find(self, reference: str) -> Refusal | None:
         """The refusal of that reference, if it is still fresh."""

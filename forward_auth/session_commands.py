@@ -91,19 +91,22 @@ async def end(
     async def run(which: Selection) -> None:
         ended.extend(each.login_id.hex()[:16] for each in await store.end(which, now, keep))
 
-    if everyone:
-        await run(Selection(everyone=True))
-    for national_id in national_ids:
-        for tag in ring.tags("person", f"{settings.psc.issuer}\n{national_id}"):
-            await run(Selection(person_tag=tag))
     rows = await store.logins(now) if ids else ()
+    named: list[bytes] = []  # all of them before anything is ended: a wrong id ends nobody
     for wanted in ids:
         matching = [row.id for row in rows if len(wanted) >= 8 and row.id.hex().startswith(wanted.lower())]
         if len(matching) != 1:
             raise ValueError(
                 f"{wanted}: {'no live login has' if not matching else 'several live logins have'} this id; see: psc-forward-auth sessions list"
             )
-        await run(Selection(login_id=matching[0]))
+        named.append(matching[0])
+    if everyone:
+        await run(Selection(everyone=True))
+    for national_id in national_ids:
+        for tag in ring.tags("person", f"{settings.psc.issuer}\n{national_id}"):
+            await run(Selection(person_tag=tag))
+    for login_id in named:
+        await run(Selection(login_id=login_id))
     return ended
 
 

@@ -190,19 +190,10 @@ class Sessions:
         login = self._in_memory(original.origin, ticket)
         if login is None:
             return ""
-        refusal = self.refusals.note(login.id, decision.app, decision.rule, ())
-        if not refusal.told:
-            refusal.told = True
-            self._audit(
-                "refused",
-                login.identity,
-                login.id,
-                original,
-                app=decision.app,
-                rule=decision.rule,
-                reference=refusal.reference,
-                count=refusal.count,
-            )
+        refusal, count = self.refusals.note(login.id, decision.app, decision.rule)
+        if count:
+            more = {"app": decision.app, "rule": decision.rule, "reference": refusal.reference, "count": count}
+            self._audit("refused", login.identity, login.id, original, **more)
         return refusal.reference
 
     def _in_memory(self, origin: str, ticket: bytes) -> Login | None:

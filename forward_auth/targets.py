@@ -46,7 +46,9 @@ def read_to(raw: bytes, origins: Collection[str], *, prefix: str, own_pages: Col
         rest = b"/" + rest
     path = re.split(rb"[?#]", rest, maxsplit=1)[0]
     reading = read_path(path)
-    below = reading is not None and (fold(reading.folded) + "/").startswith(prefix.casefold() + "/")
+    ours, folded = prefix.casefold() + "/", "" if reading is None else fold(reading.folded) + "/"
+    # A browser resolves `/x/../psc/start` before it asks: with dot segments about, our prefix anywhere leads to us.
+    below = folded.startswith(ours) or (reading is not None and reading.ambiguous and ours in folded)
     if len(raw) > LONGEST_TARGET or (below and path.decode("latin-1") not in own_pages):
         return Target(origin + "/", origin, hostname)
     written = _IN_PATH.sub(_escaped, path) + _IN_QUERY.sub(_escaped, rest[len(path) :])

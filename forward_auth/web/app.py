@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, quote_from_bytes
 
 from aiohttp import hdrs, web
+from cachetools import TTLCache
 
 from forward_auth.audit import Audit
 from forward_auth.cookies import CookieNames, read_cookie, set_cookie
@@ -52,6 +53,7 @@ class Outer:
     metrics: Metrics
     clock: Callable[[], float]
     draining: bool = False
+    bad_logouts: TTLCache[str, int] = field(default_factory=lambda: TTLCache(10_000, 60))
     authorities: Mapping[str, str] = field(default_factory=dict)  # canonical authority -> origin
 
     @property

@@ -18,10 +18,12 @@ from forward_auth.web.app import (
     OUTER,
     Outer,
     Where,
+    client_address,
     expired,
     login_of,
     one,
     page,
+    peer_is_trusted,
     problem,
     query,
     redirect,
@@ -32,6 +34,7 @@ from forward_auth.web.signin import Start, forgotten
 
 log = logging.getLogger("forward_auth.signout")
 _LARGEST_BODY: Final = 16 * 1024
+_MOST_BAD: Final = 100  # refused tokens of one address a minute; each costs a signature check
 _TASKS: Final[set[asyncio.Task[bool]]] = set()
 
 
@@ -98,10 +101,30 @@ async def signed_out(request: web.Request, at: Where) -> web.StreamResponse:
     return page(request, "signed_out", switch=True, psc_told=told, action_url=Start(home).address(outer))
 
 
-async def back_channel(request: web.Request) -> web.StreamResponse:
+async def back_channel(request: web.Request) -> web.Response:
     """POST /backchannel-logout (OpenID Connect Back-Channel Logout 1.0). Its only credential is its signed token, so any host will do.
     200 when the logout is stored, 400 when the token is not believed, 503 when PSC should try again."""
     outer = request.app[OUTER]
+    address = _peer(request)
+    if outer.bad_logouts.get(address, 0) > _MOST_BAD:
+        return problem(429, "too_many", "Too many refused logout tokens", headers={"Retry-After": "60"})
+    response = await _back_channel(request, outer)
+    if response.status == 400:
+        outer.bad_logouts[address] = outer.bad_logouts.get(address, 0) + 1
+    return response
+
+
+def _peer(request: web.Request) -> str:
+    """Whose bad tokens are counted: the nearest address that is no proxy of ours."""
+    peer = None if request.transport is None else request.transport.get_extra_info("peername")
+    near = peer[0] if isinstance(peer, tuple) else ""
+    trusted = request.app[OUTER].settings.server.trusted_proxies
+    if peer_is_trusted(request, trusted):
+        return client_address(", ".join(request.headers.getall("X-Forwarded-For", [])), near, trusted)
+    return near
+
+
+async def _back_channel(request: web.Request, outer: Outer) -> web.Response:
     if request.content_type != "application/x-www-form-urlencoded":
         return problem(400, "logout_token", "Send application/x-www-form-urlencoded")
     body = await request.content.read(_LARGEST_BODY + 1)

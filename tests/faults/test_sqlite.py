@@ -799,6 +799,25 @@ def test_disk_full(path: Path) -> None:
     with_store(path, story)
 
 
+def test_full_disk_with_room_in_the_file(path: Path) -> None:
+    """No file can grow, but expired logins left room inside: the journal is moved into the file and sign-ins go on."""
+
+    async def fill(store: SqliteStore) -> None:
+        for number in range(60):
+            await store.add_login(*_fill(number), NOW)
+
+    async def story(store: SqliteStore) -> None:
+        await store.end(Selection(everyone=True), NOW, KEEP)
+        with file_size_limit(path.stat().st_size):
+            for number in range(1_000, 1_030):
+                assert await store.add_login(*_fill(number), NOW)
+            assert await store.health() is None
+        assert len(await store.logins(NOW)) == 30
+
+    with_store(path, fill)
+    with_store(path, story)
+
+
 def test_cap_reached(path: Path) -> None:
     """At the cap of the file (as on a full disk) sign-ins are refused, also when many come at once; sign-outs still pass."""
 

@@ -1,7 +1,5 @@
 """What the application is told: which names, in which encoding, and never a byte that is not meant."""
 
-# ruff: noqa: SIM300 - the house writes what is expected on the left
-
 import re
 from dataclasses import replace
 from email.header import decode_header
@@ -314,7 +312,7 @@ def test_HDR_10_encodings(value: str, encoding: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf8", "rfc2047", "percent"])
-@pytest.mark.parametrize("account", ["ad\x00min", "admin\n", "admin\u2028", "a" * 513, "a\ud800"])
+@pytest.mark.parametrize("account", ["ad\x00min", " admin", "admin ", "admin\n", "admin\u2028", "a" * 513, "a\ud800"])
 def test_identifier_is_whole_or_absent(account: str, encoding: str) -> None:
     """An account that would arrive cut or mended, as another account, does not arrive; nor does the id take its place."""
     assert "" == dict(HeaderPlan("psc", encoding).values(IDENTITY, SITUATION, account))["X-PSC-Account"]
@@ -348,6 +346,15 @@ def test_what_is_emptied_first() -> None:
     assert ("%C3%A9" * 256, "%C3%A9" * 200) == (found["X-PSC-Given-Name"], found["X-PSC-Account"])
 
 
+def test_budget_to_the_byte() -> None:
+    """All values together come to 3500 bytes and not to one more."""
+    totals = set()
+    for length in range(300, 513):
+        situation = Situation(given_name=LONG, family_name=LONG, structure_name="x" * length)
+        totals.add(sum(len(value) for _, value in HeaderPlan().values(IDENTITY, situation)))
+    assert VALUES_BYTES == max(totals)
+
+
 def test_every_long_field_can_be_emptied() -> None:
     """No field of a profile escapes the list of what is emptied, save the two that are short by nature."""
     fields = {field for rows in PROFILES.values() for _, field in rows} - {"rpps", "auth_time", "email"}
@@ -362,6 +369,7 @@ def test_budget_under_long_own_names() -> None:
     for profile in PROFILES:
         block = HeaderPlan(profile, own=own).render(worst, LONG_SITUATION, "%" * 512)
         assert len(block) <= BLOCK_BYTES
+    assert len(HeaderPlan(own=own).render(IDENTITY, LONG_SITUATION)) <= BLOCK_BYTES
 
 
 ANY = st.text(st.characters(), max_size=40) | st.sampled_from(

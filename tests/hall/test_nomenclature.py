@@ -1,7 +1,5 @@
 """What codes are called, and what a label in the configuration means."""
 
-# ruff: noqa: SIM300 - the house writes what is expected on the left
-
 import subprocess
 import sys
 from importlib import resources
@@ -161,6 +159,7 @@ def test_resolve(field: str, text: str, code: str) -> None:
         ("speciality", "Chirurgie orale", ("SCD02 (Chirurgie orale)", "SM56 (Chirurgie orale)")),
         ("speciality", "Gériatrie (SI)", ("SM18 (Gériatrie)",)),
         ("role", "secrétaire", ("331 (Secrétaire assistante médico-administrative)",)),
+        ("role", "Aide à domicil", ("372 (Aide à domicile)",)),  # and not 350, closed
         ("profession", "171x", ("171",)),
         ("profession", "15", ()),
         ("profession", "", ()),

@@ -71,6 +71,16 @@ def stage(tmp_path: Path, authority: trustme.CA) -> Iterator[Staging]:
             stack.enter_context(nginx)
             trust = ssl.create_default_context()
             authority.configure_trust(trust)
-            return Stage(nginx, inner_server, outer_server, app_server, port, plain_port, trust, tmp_path)
+            return Stage(
+                nginx,
+                inner_server,
+                outer_server,
+                app_server,
+                port,
+                plain_port,
+                trust,
+                authority.cert_pem.bytes(),
+                tmp_path,
+            )
 
         yield start

@@ -66,6 +66,7 @@ class Stage:
     port: int
     plain_port: int
     trust: ssl.SSLContext | None
+    authority_pem: bytes
     folder: Path
 
     def client(self, host: str = APP_HOST) -> Client:

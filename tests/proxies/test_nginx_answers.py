@@ -1,5 +1,10 @@
 """The files of deploy/nginx in a real nginx: every answer of a check, and what browser and application get of it."""
 
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable
+
 import pytest
 from proxies.staging import (
     AUTH_HOST,
@@ -12,6 +17,21 @@ from proxies.staging import (
 )
 from proxies.wire import Client, Heard, Wire, answer, request
 
+CURL = shutil.which("curl")
+
+ABOVE = """
+error_page 400 401 403 404 405 500 502 503 504 = /fine;
+recursive_error_pages on;
+proxy_intercept_errors on;
+location = /fine { return 200 "all is well"; }
+"""
+
+
+def below_error_pages(text: str) -> str:
+    """The site, with a server block that intercepts errors and has error pages of its own."""
+    line = "include psc-forward-auth/snippets/auth-location.conf;"
+    return text.replace(line, ABOVE + line)
+
 
 def test_allow(stage: Staging) -> None:
     """Who is allowed reaches the application, with what is known of them; its answer comes back with HSTS."""
@@ -22,6 +42,7 @@ def test_allow(stage: Staging) -> None:
     assert b"K%C3%A9vin" == place.seen.one("X-PSC-Given-Name")
     assert place.seen.one("X-PSC-Account") is None
     assert b"max-age=31536000" == heard.one("Strict-Transport-Security")
+    assert b"nginx" == heard.one("Server")
     assert "" == place.nginx.errors()
 
 
@@ -113,13 +134,12 @@ def test_refused_without_the_outer_door(stage: Staging) -> None:
     assert [] == place.app.requests
 
 
+@pytest.mark.parametrize("change", [str, below_error_pages], ids=["alone", "error pages further up"])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 502, 503])
-def test_the_applications_own_errors(stage: Staging, status: int) -> None:
+def test_the_applications_own_errors(stage: Staging, status: int, change: Callable[[str], str]) -> None:
     """What the application says itself is passed on untouched: status, headers, body."""
-    place = stage(
-        allow(),
-        app=lambda _heard: answer(f"{status} Own", [("X-App", "mine"), ("WWW-Authenticate", "Own")], b"own words"),
-    )
+    own = answer(f"{status} Own", [("X-App", "mine"), ("WWW-Authenticate", "Own")], b"own words")
+    place = stage(allow(), app=lambda _heard: own, change=change)
     heard = place.ask("/", NAVIGATION)
     assert (status, b"mine", b"Own", b"own words") == (
         heard.status,
@@ -166,25 +186,10 @@ def test_NGX_02_any_other_answer(stage: Staging, wrong: bytes) -> None:
     assert [] == place.app.requests
 
 
-ABOVE = """
-error_page 400 401 403 404 405 500 502 503 504 = /fine;
-recursive_error_pages on;
-proxy_intercept_errors on;
-location = /fine { return 200 "all is well"; }
-"""
-
-
 @pytest.mark.parametrize("asked", [refuse(), sign_in(), sign_in(None), None], ids=["refused", "sign in", "401", "gone"])
 def test_NGX_01_error_pages_further_up(stage: Staging, asked: bytes | None) -> None:
     """The server block has error pages that answer 200, and intercepts errors: nobody passes who does not pass without them."""
-
-    def change(text: str) -> str:
-        return text.replace(
-            "include psc-forward-auth/snippets/auth-location.conf;",
-            f"{ABOVE}include psc-forward-auth/snippets/auth-location.conf;",
-        )
-
-    place = stage(asked or (lambda _heard: None), change=change)
+    place = stage(asked or (lambda _heard: None), change=below_error_pages)
     heard = place.ask("/", NAVIGATION)
     assert heard.body != b"from the application"
     assert [] == place.app.requests
@@ -425,6 +430,47 @@ def test_origin(stage: Staging) -> None:
     assert (302, b"/psc/session") == (home.status, home.one("Location"))
     assert 404 == place.ask("/other", host=AUTH_HOST).status
     assert [[], []] == [place.check.requests, place.app.requests]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls(stage: Staging, version: ssl.TLSVersion) -> None:
+    """TLS 1.2 and 1.3 with HTTP/2 on offer; nothing older."""
+    place = stage(allow())
+    assert place.trust is not None
+    place.trust.minimum_version = place.trust.maximum_version = version
+    place.trust.set_alpn_protocols(["h2", "http/1.1"])
+    with place.client() as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert "h2" == client.socket.selected_alpn_protocol()
+
+
+@pytest.mark.skipif(CURL is None, reason="curl is not installed")
+def test_http2(stage: Staging) -> None:
+    """Over HTTP/2 the same: the check hears everything, cookie crumbs are put together, ours are taken out, a POST has its body."""
+    place = stage(allow())
+    (place.folder / "ca.pem").write_bytes(place.authority_pem)
+    url = f"https://dossier.hopital.example:{place.port}/a%2Fb?x=1"
+    done = subprocess.run(
+        [
+            *(str(CURL), "-sS", "--http2", "--cacert", f"{place.folder}/ca.pem", "-w", " %{http_version} %{http_code}"),
+            *("--resolve", f"dossier.hopital.example:{place.port}:127.0.0.1", "-b", "a=1; __Host-psc=t; b=2"),
+            *("-H", "X-PSC-Subject: forged", "-d", "body", url),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ("from the application 2 200", "") == (done.stdout, done.stderr)
+    check = place.check.requests[0]
+    assert (b"/a%2Fb?x=1", b"POST", b"a=1; __Host-psc=t; b=2") == tuple(
+        check.one(name) for name in ("X-Forwarded-Uri", "X-Forwarded-Method", "Cookie")
+    )
+    assert (b"a=1; b=2", b"899700218896", b"body") == (
+        place.seen.one("Cookie"),
+        place.seen.one("X-PSC-Subject"),
+        place.seen.body,
+    )
 
 
 def test_plain_http_leads_to_https(stage: Staging) -> None:

@@ -23,6 +23,7 @@ from forward_auth.secret import Secret
 from forward_auth.stores.memory import MemoryStore
 
 CODE = "c0de"
+PERSON = {"sub": SUB, "SubjectNameID": "899700000001"}
 
 
 def play(story: Callable[[House], Awaitable[None]], pretend: Pretend | None = None, **options: object) -> None:
@@ -71,7 +72,7 @@ def test_nothing_is_sent_that_was_not_meant_to_be() -> None:
     async def story(found: House) -> None:
         headers = found.pretend.requests[0].headers
         assert ("identity", "psc-forward-auth") == (headers["Accept-Encoding"], headers["User-Agent"])
-        found.pretend.answers[HOME + "/userinfo"] = text(json.dumps({"sub": SUB}), Set_Cookie="AUTH_SESSION=1; Path=/")
+        found.pretend.answers[HOME + "/userinfo"] = text(json.dumps(PERSON), Set_Cookie="AUTH_SESSION=1; Path=/")
         await redeem(found)
         await redeem(found)
         assert not [request for request in found.pretend.requests if "Cookie" in request.headers]
@@ -309,6 +310,55 @@ def test_IDP_09_metadata_that_changes_into_something_else(
     with caplog.at_level(logging.ERROR):
         play(story, refresh_every=0.03, probe_every=0.01)
     assert 1 == len([record for record in caplog.records if "not refreshed" in record.getMessage()])
+
+
+async def lapse(seconds: float) -> None:
+    """Let the loop run for a while: what is tested is that nothing happens."""
+    end = asyncio.get_running_loop().time() + seconds
+    await until(lambda: asyncio.get_running_loop().time() >= end)
+
+
+def test_psc_is_left_alone_while_all_is_well() -> None:
+    """Metadata and keys are asked for again after `refresh_every`, not after `probe_every`."""
+
+    async def story(found: House) -> None:
+        await lapse(0.2)
+        assert [("GET", WALLET), ("GET", HOME + "/certs")] == found.pretend.seen
+
+    play(story, probe_every=0.01)
+
+
+def test_IDP_09_what_is_not_believed_is_asked_for_slowly() -> None:
+    """PSC answers, but with something else: asking twelve times as often would mend nothing."""
+
+    async def story(found: House) -> None:
+        found.pretend.answers[WALLET] = forge.metadata("https://evil.example/auth/realms/x")
+        found.pretend.answers[HOME + "/userinfo"] = text("", 500)
+        await refusal(redeem(found))  # makes the client look
+        await until(lambda: bool(found.psc.trouble))
+        before = found.pretend.count(WALLET)
+        await lapse(0.2)
+        assert found.pretend.count(WALLET) - before <= 2
+
+    play(story, probe_every=0.01)
+
+
+def test_coming_and_going_is_logged_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    """One line when PSC stops answering, one when it answers again, however many requests fail meanwhile."""
+
+    async def story(found: House) -> None:
+        await found.pretend.stop()
+        for _ in range(5):
+            await refusal(redeem(found))
+        await found.pretend.start()
+        await until(lambda: found.psc.reachable)
+
+    with caplog.at_level(logging.INFO):
+        play(story)
+    told = [record.getMessage() for record in caplog.records]
+    assert 1 == len([line for line in told if "does not answer" in line])
+    assert 2 == told.count("psc: answers")
+    assert 1 == len([line for line in told if "learnt" in line])
 
 
 def test_honest_changes_of_metadata_are_taken_over(caplog: pytest.LogCaptureFixture) -> None:
@@ -948,7 +998,7 @@ def test_observations_stay_within_their_names() -> None:
 def test_IDP_14_the_clock_is_compared_with_psc(caplog: pytest.LogCaptureFixture) -> None:
     """The Date of every answer gives the skew; beyond a minute the operator is told, once."""
     pretend = Pretend()
-    pretend.answers[HOME + "/userinfo"] = text(json.dumps({"sub": SUB}), Date="Fri, 15 Jan 2027 08:00:00 GMT")
+    pretend.answers[HOME + "/userinfo"] = text(json.dumps(PERSON), Date="Fri, 15 Jan 2027 08:00:00 GMT")
 
     async def story(found: House) -> None:
         await redeem(found)
@@ -958,7 +1008,7 @@ def test_IDP_14_the_clock_is_compared_with_psc(caplog: pytest.LogCaptureFixture)
         for _ in range(2):
             await redeem(found)
             assert 120.0 == found.psc.clock_skew
-        pretend.answers[HOME + "/userinfo"] = text(json.dumps({"sub": SUB}), Date="no date at all")
+        pretend.answers[HOME + "/userinfo"] = text(json.dumps(PERSON), Date="no date at all")
         pretend.answers[HOME + "/token"] = text(json.dumps(pretend.tokens()), Date="nor here")
         await redeem(found)
         assert 120.0 == found.psc.clock_skew
@@ -966,6 +1016,22 @@ def test_IDP_14_the_clock_is_compared_with_psc(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.ERROR):
         play(story, pretend)
     assert [record for record in caplog.records if "120 s" in record.getMessage()]
+
+
+def test_IDP_14_a_wrong_clock_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Up to a minute is tolerated; beyond it one line per excursion, in either direction."""
+
+    async def story(found: House) -> None:
+        told = []
+        for skew in (0, 60, 61, 120, 61, 0, -61, -120):
+            found.now = found.pretend.now + skew
+            await found.psc.revoke(Secret("r"))
+            assert float(skew) == found.psc.clock_skew
+            told.append(len([record for record in caplog.records if "clock" in record.getMessage()]))
+        assert [0, 0, 1, 1, 1, 1, 2, 2] == told
+
+    with caplog.at_level(logging.ERROR):
+        play(story)
 
 
 def test_LOG_02_nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -279,6 +279,7 @@ def test_CB_05_the_description_of_no_error() -> None:
 
 def test_a_callback_with_very_many_parameters() -> None:
     """Nobody needs more than a few."""
+    assert "c.o-d/e" == callback(GOOD + (("x", "y"),) * 28)
     assert (SignInRefused, "callback_malformed") == outcome(lambda: callback(GOOD + (("x", "y"),) * 40))
 
 
@@ -434,6 +435,7 @@ def test_the_end_of_a_session() -> None:
     longest = messages.end_session_url(PROVIDER, CLIENT, id_token="a" * 6144, state="s" * 200)
     assert longest is not None
     assert len(longest) < 7000
+    assert "id_token_hint" in query(longest)
     nowhere = replace(PROVIDER, end_session_endpoint=None)
     assert messages.end_session_url(nowhere, CLIENT, id_token="a", state="s") is None
 
@@ -590,6 +592,23 @@ def test_IDP_11_oidcc_client_test_userinfo_invalid_sub(
 def test_IDP_11_absent_never_equals_absent() -> None:
     """Without a sub to compare with nothing is accepted."""
     assert (PSCAnswerRefused, "userinfo_other") == outcome(lambda: messages.read_userinfo(answer({"sub": ""}), ""))
+
+
+@pytest.mark.parametrize(
+    ("named", "said", "same"),
+    [("8", "8", True), ("8", "9", False), ("8", None, False), ("", "9", True), (DROP, "9", True)],
+)
+def test_IDP_11_both_name_the_same_professional(named: object, said: object, same: bool) -> None:
+    """Where the ID token names the professional, userinfo names the same one."""
+    claims = messages.IdClaims(
+        ISSUER, "person", None, "eidas1", 1, True, 1, 2, None, forge.without({"SubjectNameID": named})
+    )
+    if same:
+        messages.check_subject(claims, {"SubjectNameID": said}, "SubjectNameID")
+    else:
+        assert (PSCAnswerRefused, "subject_mismatch") == outcome(
+            lambda: messages.check_subject(claims, {"SubjectNameID": said}, "SubjectNameID")
+        )
 
 
 def test_documents() -> None:

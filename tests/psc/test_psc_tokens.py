@@ -447,6 +447,19 @@ def test_DOS_01_a_long_token_is_not_decoded() -> None:
     assert "token_malformed" == refused("A" * 8193)
 
 
+def test_DOS_01_the_longest_token() -> None:
+    """8192 bytes are read, one more is not, though every part of it alone would be; a kid of 256 characters is a name."""
+    room = 8192 - len(forge.id_token(pad=""))
+    longest = next(
+        token for fill in range(room) if len(token := forge.id_token(pad="x" * (room * 3 // 4 - 2 + fill))) >= 8191
+    )
+    assert 8191 <= len(longest) <= 8192
+    assert believed(longest)
+    assert "token_malformed" == refused(forge.id_token(pad="x" * (room * 3 // 4 + 2)))
+    with pytest.raises(UnknownKey):
+        check(sign(header(kid="k" * 256), id_claims()))
+
+
 @pytest.mark.parametrize("cnf", [{"jkt": "x"}, {"x5t#S256": "x"}, {}, None])
 def test_TOK_16_bound_to_a_key(cnf: object) -> None:
     """A token bound to a key proves nothing without that proof."""

@@ -188,7 +188,7 @@ _SEE_OTHER: Final = b"HTTP/1.1 303 See Other\r\n" + _NO_STORE
 class Dialect:
     """One dialect: its name, its reading, and whether the proxy hands a redirect or a page of ours to the browser."""
 
-    __slots__ = ("_addresses", "_pages", "_redirects", "name", "read")
+    __slots__ = ("_addresses", "_pages", "_redirects", "forwarded", "name", "read")
 
     def __init__(
         self,
@@ -202,6 +202,7 @@ class Dialect:
         self._addresses = addresses
         self._pages = pages
         self._redirects = pages is not None
+        self.forwarded = read is _read_forwarded
 
     def speak(self, decision: Decision, original: Original) -> Answer:
         """The answer of this dialect. Identity headers only on an allow, and then every one of them."""

@@ -48,16 +48,16 @@ def explain(settings: Settings, identity: Identity, method: str, url: str, now: 
     app_settings = next((app for app in settings.apps if any(each.text == origin for each in app.origins)), None)
     if app_settings is None:
         return Explanation("refuse", (f"no app has the origin {origin}",))
-    app = compile_app(app_settings, count(1))
+    app = compile_app(app_settings, count(1), settings.server.path_prefix)
     path = read[0]
     found = app.find(_raw(method), path)
     lines = [f"app {app.name}: {origin}"]
     reading = read_path(path)
     if found.malformed or reading is None:
         return Explanation("refuse", (*lines, "the path or the method is malformed"))
-    prefix = settings.server.path_prefix + "/"
-    if (reading.folded + "/").startswith(prefix):
-        return Explanation("refuse", (*lines, f"{prefix}* belongs to the outer door: route it there"))
+    if found.misrouted:
+        prefix = settings.server.path_prefix
+        return Explanation("refuse", (*lines, f"{prefix}/* belongs to the outer door: route it there"))
     if found.rules is not None and not found.background:
         lines.append("the path has two readings: no open rule applies, and every other rule for this method must allow")
         return _explain_all(settings, app, found.rules, identity, now, lines)

@@ -14,7 +14,7 @@ from forward_auth.decision import Allow, Because, Decision, Refuse, SignIn, Why
 from forward_auth.headers import HeaderPlan
 from forward_auth.identity import Identity, Situation
 from forward_auth.logins import Host, Login, Memory, Remembered
-from forward_auth.original import Original, read_path
+from forward_auth.original import Original
 from forward_auth.policy import App, Found, Rule, judge
 from forward_auth.sealing import Found as FoundTicket
 from forward_auth.sealing import KeyRing
@@ -46,20 +46,18 @@ class Site:
         "no_rule",
         "origin",
         "plan",
-        "prefix",
         "preflight",
         "sign_in",
         "sign_in_again",
     )
 
     def __init__(
-        self, origin: str, host: Host, app: App, plan: HeaderPlan, *, prefix: str, idle: int | None, preflight: bool
+        self, origin: str, host: Host, app: App, plan: HeaderPlan, *, idle: int | None, preflight: bool
     ) -> None:
         self.origin = origin
         self.host = host
         self.app = app
         self.plan = plan
-        self.prefix = prefix.encode() + b"/"
         self.idle = (
             idle  # None: as the login's. Never below a minute, so the half minute of the remembered road cannot skip it
         )
@@ -95,17 +93,28 @@ class Gate:
         site = self._sites.get(original.origin)
         if site is None:
             return UNKNOWN_HOST
-        app = site.app
-        found = app.paths.get((original.method, original.path)) or app.find(original.method, original.path)
+        found = site.app.find(original.method, original.path)
         rule = found.rule
         if rule is not None and ticket is not None:
-            login = site.host.live.get(ticket)
-            if login is not None and now < login.check_after:
-                remembered = login.decisions.get(rule.id)
-                if remembered is not None and now < remembered.until and remembered.generation == self.generation:
-                    login.seen = now
-                    return remembered.decision
+            decision = self.remembered(site, rule, ticket, now)
+            if decision is not None:
+                return decision
         return self._check(site, found, original, ticket, now)
+
+    def remembered(self, site: Site, rule: Rule, ticket: bytes, now: float) -> Decision | None:
+        """The remembered road: what was decided for this ticket's login and this rule, while nothing that decided has changed. It counts as
+        activity, so an answer from here is given, not only looked at."""
+        login = site.host.live.get(ticket)
+        if login is not None and now < login.check_after:
+            remembered = login.decisions.get(rule.id)
+            if remembered is not None and now < remembered.until and remembered.generation == self.generation:
+                login.seen = now
+                return remembered.decision
+        return None
+
+    def stranger(self, site: Site, ticket: bytes | None) -> bool:
+        """Whether this ticket is certainly none of ours, whatever the store holds: absent, or without our tag."""
+        return ticket is None or self._ring.read_ticket(ticket, PURPOSE, site.host.name) is None
 
     # -- the rest is not hot ---------------------------------------------------------------------------------------------------
 
@@ -114,7 +123,7 @@ class Gate:
     ) -> Decision | Lookup:
         if found.malformed:
             return Refuse(Because.MALFORMED, site.app.name, detail="the original path or method is malformed")
-        if original.path.startswith(site.prefix) or _below(original.path, site.prefix):
+        if found.misrouted:
             return site.misrouted
         if site.preflight and original.method == b"OPTIONS" and _is_preflight(original.headers):
             return site.anonymous
@@ -185,14 +194,6 @@ class Gate:
             login.entered |= {site.app.name}
             self._memory.news.append((site.app.name, login))
         login.check_after = login.next_look(now)
-
-
-def _below(path: bytes, prefix: bytes) -> bool:
-    """Whether some reading of the path lies below the outer door's prefix."""
-    if b"%" not in path and b"//" not in path and b"." not in path:
-        return False
-    reading = read_path(path)
-    return reading is not None and (reading.folded + "/").startswith(prefix.decode())
 
 
 def _is_preflight(headers: Mapping[bytes, bytes]) -> bool:

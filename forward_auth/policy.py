@@ -217,21 +217,26 @@ class Found(NamedTuple):
     rules: tuple[Rule, ...] | None = None
     malformed: bool = False
     background: bool = False
+    misrouted: bool = False  # in some reading below the outer door's prefix: no rule, the proxy must send it elsewhere
 
 
 _MALFORMED: Final = Found(malformed=True)
+_MISROUTED: Final = Found(misrouted=True)
 _NOTHING: Final = Found()
 
 
 class App:
     """A protected application and its rules, compiled: finding a rule costs the depth of the path, not the number of rules."""
 
-    __slots__ = ("_background", "_by_exact", "_by_folded", "_rules", "name", "paths", "title")
+    __slots__ = ("_background", "_by_exact", "_by_folded", "_prefix", "_rules", "name", "paths", "title")
 
-    def __init__(self, name: str, rules: Sequence[Rule], title: str = "", background: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, rules: Sequence[Rule], title: str = "", background: Sequence[str] = (), prefix: str = "/psc"
+    ) -> None:
         self.name = name
         self.title = title or name
         self._rules = tuple(rules)
+        self._prefix = fold(prefix) + "/"
         self._background = _index([Rule(0, 0, 0, tuple(background), None, True)], _exact_pattern)
         self._by_exact = _index((rule for rule in rules if rule.open), _exact_pattern)
         self._by_folded = _index((rule for rule in rules if not rule.open), _folded_pattern)
@@ -256,6 +261,8 @@ class App:
         reading = read_path(path)
         if reading is None or read_method(method) is None:
             return _MALFORMED
+        if (reading.folded + "/").startswith(self._prefix):
+            return _MISROUTED
         if reading.ambiguous:
             return Found(rules=tuple(rule for rule in self._rules if not rule.open and rule.fits_method(method)))
         first: Rule | None = None

@@ -27,7 +27,8 @@ from forward_auth.errors import ForwardAuthError
 from forward_auth.gate import Gate, Site
 from forward_auth.inner import vitals
 from forward_auth.inner.check import Check
-from forward_auth.inner.protocol import Connection, Door, Endpoint
+from forward_auth.inner.door import Door, Endpoint
+from forward_auth.inner.protocol import Connection
 from forward_auth.logins import Memory
 from forward_auth.logs import LEVELS
 from forward_auth.metrics import Metrics

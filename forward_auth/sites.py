@@ -13,7 +13,7 @@ from forward_auth.policy import App, Require, Rule
 from forward_auth.settings import AppSettings, Settings
 
 
-def compile_app(settings: AppSettings, ids: "count[int]") -> App:
+def compile_app(settings: AppSettings, ids: "count[int]", prefix: str) -> App:
     """One app. `ids` gives each rule a number that is unique in the whole policy."""
     rules = [
         Rule(
@@ -27,7 +27,7 @@ def compile_app(settings: AppSettings, ids: "count[int]") -> App:
         )
         for rule in settings.rules
     ]
-    return App(settings.name, rules, settings.title, settings.background_paths)
+    return App(settings.name, rules, settings.title, settings.background_paths, prefix)
 
 
 def compile_sites(settings: Settings, memory: Memory) -> Mapping[str, Site]:
@@ -35,7 +35,7 @@ def compile_sites(settings: Settings, memory: Memory) -> Mapping[str, Site]:
     sites: dict[str, Site] = {}
     ids = count(1)
     for app_settings in settings.apps:
-        app = compile_app(app_settings, ids)
+        app = compile_app(app_settings, ids, settings.server.path_prefix)
         headers = app_settings.headers
         plan = HeaderPlan(headers.profile, headers.encoding, headers.names)
         for origin in app_settings.origins:
@@ -44,7 +44,6 @@ def compile_sites(settings: Settings, memory: Memory) -> Mapping[str, Site]:
                 memory.host(origin.host),
                 app,
                 plan,
-                prefix=settings.server.path_prefix,
                 idle=app_settings.idle if app_settings.idle < settings.session.idle else None,
                 preflight=app_settings.allow_preflight,
             )

@@ -8,17 +8,19 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from time import perf_counter
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from forward_auth.cookies import read_cookie
 from forward_auth.decision import Allow, Because, Decision, Refuse, SignIn
 from forward_auth.dialects import ALLOW, Answer, Dialect, Navigation, Unread, navigation
 from forward_auth.errors import StoreUnavailable
-from forward_auth.gate import MALFORMED, OURS, Gate, Lookup
+from forward_auth.gate import MALFORMED, OURS, Gate, Lookup, Site
+from forward_auth.inner.heads import PLAIN, Head
 from forward_auth.metrics import Metrics
 from forward_auth.original import Original
 
 log = logging.getLogger("forward_auth.check")
+_NONE: Final[frozenset[bytes]] = frozenset()
 _OBSERVED: Final = 64
 _SAID_AGAIN: Final = 60.0  # seconds between two log lines about the same fault of a proxy
 
@@ -31,6 +33,17 @@ class Tickets(Protocol):
     def refused(self, original: Original, ticket: bytes, decision: Refuse, now: float) -> str: ...
 
     def tell(self, original: Original) -> None: ...
+
+
+class Reading(NamedTuple):
+    """What a head says beside its target. `ticket`: of somebody who is in memory, None for a stranger; `kind`: of request; `generation`: of the
+    gate that read it."""
+
+    site: Site
+    method: bytes
+    ticket: bytes | None
+    kind: Navigation
+    generation: int
 
 
 class Check:
@@ -53,6 +66,7 @@ class Check:
         self._speak = dialect.speak
         self._gate = gate
         self._check = gate.check
+        self._remembered = gate.remembered
         self._tickets = tickets
         self._news = news
         self._cookie = cookie
@@ -63,12 +77,52 @@ class Check:
         self._served = 0
         self._said: dict[str, float] = {}
 
+    def again(self, head: Head, target: bytes) -> bytes | None:
+        """The answer to a head seen before with another target, or None: then the careful road reads it again. The path is believed only
+        if App.find has read it before."""
+        self._served = served = self._served + 1
+        reading: Reading = head.reading
+        site = reading.site
+        path, mark, query = target.partition(b"?")
+        found = site.app.paths.get((reading.method, path))
+        if found is None or found.rule is None or PLAIN(query) is None or not served % _OBSERVED:
+            return None
+        if reading.ticket is not None:
+            decision = self._remembered(site, found.rule, reading.ticket, self._clock())
+            if type(decision) is not Allow:
+                return None
+            self._allowed[decision.app] += 1
+            return ALLOW + decision.lines
+        if found.rule.open or reading.generation != self._gate.generation:
+            return None
+        # A stranger: no ticket, or one without our tag.
+        asked = site.sign_in
+        self._count["unauthenticated" if reading.kind is Navigation.NONE else "sign_in"][asked.app] += 1
+        answer = self._dialect.ask(
+            asked, Original(site.origin, reading.method, path, query if mark else None, b"", head.headers), reading.kind
+        )
+        return answer if type(answer) is bytes else None
+
+    def reading(self, headers: Mapping[bytes, bytes]) -> Reading | None:
+        """What of this head does not depend on the target; None when it is not worth, or not safe, to remember."""
+        original = self._read(headers, _NONE)
+        if isinstance(original, Unread) or not self._dialect.forwarded:
+            return None
+        site = self._gate.sites.get(original.origin)
+        if site is None or site.preflight:
+            return None
+        ticket = read_cookie(headers.get(b"cookie"), self._cookie)
+        known = ticket is not None and ticket in site.host.live
+        if not known and not self._gate.stranger(site, ticket):
+            return None
+        return Reading(site, original.method, ticket if known else None, navigation(original), self._gate.generation)
+
     def serve(
         self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
     ) -> Answer | Awaitable[Answer]:
         """-> the answer, or a coroutine when the store has to be asked. One call in 64 is timed."""
-        self._served = served = self._served + 1
-        began = 0.0 if served % _OBSERVED else perf_counter()
+        began = 0.0 if self._served % _OBSERVED else perf_counter()
+        self._served += 1
         original = self._read(headers, doubled)
         if isinstance(original, Unread):
             return self._unread(original, headers)

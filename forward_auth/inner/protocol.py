@@ -5,131 +5,29 @@ answered without reading it, and the connection is closed: the nginx desync), he
 connections than the door holds, peers that are neither a trusted proxy nor an observer (closed without a byte), and whatever llhttp calls
 malformed (both framings, folded lines, bare CR or LF …).
 
-Callbacks do as little as they can: this file runs for every request of every application.
+Two roads. A read that is byte for byte a head seen before, but for the target, is not parsed again (heads.py). Everything else takes the careful
+road through llhttp. Both ask the same endpoint.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any, Final, NamedTuple, Protocol, cast
+from collections.abc import Awaitable
+from typing import Final, cast
 
 import httptools
 
 from forward_auth.dialects import Answer
+from forward_auth.inner.door import CLOSE, Door, Endpoint
+from forward_auth.inner.heads import CRLF, DEFAULT_MARK
 
-CRLF: Final = b"\r\n"
-CLOSE: Final = b"Connection: close\r\n\r\n"
 _NOT_FOUND: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
 _FAILED: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n" + CLOSE
-_TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n" + CLOSE
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n" + CLOSE
 
-Network = IPv4Network | IPv6Network
+_END: Final = b"\r\n\r\n"
 log = logging.getLogger("forward_auth.inner")
-
-
-class Limits(NamedTuple):
-    """Of one door. Bytes, lines, seconds, counts. idle_seconds is longer than nginx keeps an idle upstream (60 s), so that the proxy closes
-    first and no request is lost to a race."""
-
-    head_bytes: int = 64 * 1024
-    header_lines: int = 128
-    target_bytes: int = 8 * 1024
-    head_seconds: int = 10
-    idle_seconds: int = 90
-    connections: int = 10_000
-    pipelined: int = 64
-
-
-class Endpoint(Protocol):
-    """What stands at one address. `observable`: observers may read it too."""
-
-    observable: bool
-
-    def serve(
-        self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
-    ) -> Answer | Awaitable[Answer]: ...
-
-
-class Door:
-    """What all connections of one listener share: addresses, limits, who may speak."""
-
-    def __init__(
-        self,
-        endpoints: Callable[[], Mapping[bytes, Endpoint]],
-        *,
-        trusted: Callable[[], tuple[Network, ...]],
-        observers: Callable[[], tuple[Network, ...]],
-        limits: Limits = Limits(),  # noqa: B008 - a frozen tuple
-    ) -> None:
-        self.limits = limits
-        self.connections: set[Connection] = set()
-        self.tick = 0
-        self.draining = False
-        self.refused_peers = 0
-        self.bad_requests = 0
-        self._endpoints = endpoints
-        self._trusted = trusted
-        self._observers = observers
-        self._rights: dict[str, Mapping[bytes, Endpoint] | None] = {}
-        self._unix: Mapping[bytes, Endpoint] = endpoints()
-
-    def reload(self) -> None:
-        """Other networks or endpoints: new connections are judged by them, the old ones are closed when next idle."""
-        self._rights.clear()
-        self._unix = self._endpoints()
-        for connection in tuple(self.connections):
-            connection.close_when_idle()
-
-    def addresses_for(self, peer: Any) -> Mapping[bytes, Endpoint] | None:
-        """What this peer may ask; None when it is neither trusted nor an observer. Who reached a unix socket is trusted: the
-        directory's and the socket's permissions have already judged."""
-        if not isinstance(peer, tuple):
-            return self._unix
-        host = peer[0]
-        if host not in self._rights:
-            if len(self._rights) > 4096:
-                self._rights.clear()
-            self._rights[host] = self._judge(host)
-        return self._rights[host]
-
-    def _judge(self, host: str) -> Mapping[bytes, Endpoint] | None:
-        address = ip_address(host.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        address = mapped or address
-        if any(address in network for network in self._trusted()):
-            return self._endpoints()
-        if any(address in network for network in self._observers()):
-            return {target: endpoint for target, endpoint in self._endpoints().items() if endpoint.observable}
-        return None
-
-    def sweep(self) -> None:
-        """Once a second: close who is too slow with a head, or idle for too long. One timer for the door, not one per connection."""
-        self.tick += 1
-        limits = self.limits
-        for connection in tuple(self.connections):
-            waited = self.tick - connection.since
-            if connection.busy:
-                continue
-            if connection.head:
-                if waited > limits.head_seconds:
-                    connection.refuse(_TIMEOUT)
-            elif waited > limits.idle_seconds:
-                connection.close()
-
-    async def drain(self, seconds: float) -> None:
-        """No connection is kept alive any more; wait until the answers under way are out, at most `seconds`."""
-        self.draining = True
-        for connection in tuple(self.connections):
-            connection.close_when_idle()
-        end = asyncio.get_running_loop().time() + seconds
-        while self.connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - once in a process's life
-            await asyncio.sleep(0.02)
-        for connection in tuple(self.connections):
-            connection.close()
 
 
 class Connection(asyncio.Protocol):
@@ -137,11 +35,13 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_addresses",
+        "_clean",
         "_door",
         "_double",
-        "_feed",
         "_headers",
         "_last",
+        "_learn",
+        "_mark",
         "_parser",
         "_task",
         "_transport",
@@ -161,6 +61,9 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Endpoint | None, dict[bytes, bytes], set[bytes] | None, bool, bytes]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._last = False
+        self._clean = True  # between two heads: nothing of the next one has been parsed
+        self._learn: tuple[Endpoint, dict[bytes, bytes]] | None = None
+        self._mark = DEFAULT_MARK
         self.busy = False
         self.head = 0
         self.since = 0
@@ -176,7 +79,6 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._addresses = addresses
         self._parser = httptools.HttpRequestParser(self)
-        self._feed = self._parser.feed_data
         self.since = door.tick
         door.connections.add(self)
 
@@ -187,13 +89,38 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None or self._last:
+        transport = self._transport
+        if transport is None or self._last:
             return  # what comes after our last answer is a body, or nobody we know: never read
+        door = self._door
+        if self._clean and not self.busy and not door.draining:
+            before, mark, rest = data.partition(self._mark)
+            if mark:
+                target, _, after = rest.partition(CRLF)
+                heads = door.heads
+                head = heads.known.get((before, after)) or heads.refused.get((before, after))
+                if head is not None:
+                    self.since = door.tick
+                    try:
+                        answer = head.endpoint.again(head, target)
+                    except Exception:
+                        log.exception("a check failed; it was refused")
+                        answer = _FAILED
+                    if answer is not None:
+                        transport.write(answer + CRLF)
+                        return
+        self._read_carefully(data)
+        self._clean = not self.head and data.endswith(_END)
+        learn, self._learn = self._learn, None
+        if learn is not None and self._clean and not self._last and not self.busy:
+            self._mark = door.heads.learn(data, *learn) or self._mark
+
+    def _read_carefully(self, data: bytes) -> None:
         if not self.head:
             self.since = self._door.tick
         self.head += len(data)
         try:
-            self._feed(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._last = True  # answered as the plain GET it is to us, with Connection: close
         except httptools.HttpParserError:
@@ -271,6 +198,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(answer + (CLOSE if last else CRLF))
             if last:
                 self._transport.close()
+            elif double is None:
+                self._learn = (endpoint, headers)
         else:
             self._say(answer, last, self._parser.get_method())
 

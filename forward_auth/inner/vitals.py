@@ -25,6 +25,14 @@ class Vital:
     def __init__(self, make: Callable[[], tuple[bool, str, bytes]]) -> None:
         self._make = make
 
+    def again(self, head: object, target: bytes) -> bytes | None:
+        """Never: a probe is in no hurry."""
+        return None
+
+    def reading(self, headers: Mapping[bytes, bytes]) -> None:
+        """Nothing that would be worth remembering."""
+        return
+
     def serve(self, headers: Mapping[bytes, bytes], doubled: object) -> Answer:
         ok, content_type, body = self._make()
         return _page(b"200 OK" if ok else b"503 Service Unavailable", content_type, body)

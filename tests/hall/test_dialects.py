@@ -387,7 +387,9 @@ def test_a_form_that_could_not_be_sent_leads_back_to_its_page(referer: bytes, ex
 
 def test_a_frame_is_answered_by_its_own_site() -> None:
     """PSC refuses to be framed, so the frame gets a page of the same origin, whose link opens the page around it."""
-    framed = an_original(sec_fetch_mode=b"navigate", sec_fetch_dest=b"iframe", referer=b"https://app.example.org/around")
+    framed = an_original(
+        sec_fetch_mode=b"navigate", sec_fetch_dest=b"iframe", referer=b"https://app.example.org/around"
+    )
     assert (f"{ORIGIN}/psc/start", {"to": f"{ORIGIN}/around", "frame": "1"}) == where(FORWARD, SIGN_IN, framed)
     alone = an_original(sec_fetch_mode=b"navigate", sec_fetch_dest=b"iframe")
     assert {"to": f"{ORIGIN}/x", "frame": "1"} == where(FORWARD, SIGN_IN, alone)[1]

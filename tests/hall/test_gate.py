@@ -145,7 +145,9 @@ def test_what_only_resembles_our_prefix_is_the_apps_own(path: str) -> None:
     assert ("allow", "open") == why(House(a_rule(1, "/*", open=True)).check(path))
 
 
-@pytest.mark.xfail(strict=True, reason="the remembered road comes before the prefix: gate.check must not take it below /psc/")
+@pytest.mark.xfail(
+    strict=True, reason="the remembered road comes before the prefix: gate.check must not take it below /psc/"
+)
 def test_a_misrouted_check_is_refused_to_those_inside_as_well() -> None:
     """Decision 35 knows no exception for a login whose decision about `/*` is remembered."""
     house = House()
@@ -154,7 +156,9 @@ def test_a_misrouted_check_is_refused_to_those_inside_as_well() -> None:
     assert ("refuse", Because.MISROUTED, 0) == why(house.check("/psc/sign-out", ticket))
 
 
-@pytest.mark.xfail(strict=True, reason="gate compares the prefix byte for byte unless the path has an escape; explain folds")
+@pytest.mark.xfail(
+    strict=True, reason="gate compares the prefix byte for byte unless the path has an escape; explain folds"
+)
 def test_our_prefix_in_capitals_is_still_ours() -> None:
     """Decision 8 folds the paths of whatever protects, and `explain` says «belongs to the outer door»."""
     assert ("refuse", Because.MISROUTED, 0) == why(House(a_rule(1, "/*", open=True)).check("/PSC/start"))
@@ -180,9 +184,7 @@ def test_HDR_08_a_preflight_passes_without_identity_only_where_it_is_allowed() -
         (b"options", PREFLIGHT),
     ):
         assert ("sign in", Why.NO_SESSION) == why(open_to_it.check("/", method=method, headers=headers))
-    assert ("refuse", Because.MISROUTED, 0) == why(
-        open_to_it.check("/psc/start", method=b"OPTIONS", headers=PREFLIGHT)
-    )
+    assert ("refuse", Because.MISROUTED, 0) == why(open_to_it.check("/psc/start", method=b"OPTIONS", headers=PREFLIGHT))
 
 
 # -- tickets -----------------------------------------------------------------------------------------------------------
@@ -311,7 +313,9 @@ def test_a_refused_check_is_no_activity() -> None:
     assert SignIn(Why.ENDED, "dossier") == house.check("/", ticket, now=NOW + 1800)
 
 
-@pytest.mark.xfail(strict=True, reason="the remembered road moves `seen` for a remembered refusal too, ≤ 30 s at a time")
+@pytest.mark.xfail(
+    strict=True, reason="the remembered road moves `seen` for a remembered refusal too, ≤ 30 s at a time"
+)
 def test_a_remembered_refusal_is_no_activity() -> None:
     """Within the half minute after an allowed check as well."""
     house = House(a_rule(1, "/no", profession=("21",)), a_rule(2, "/*"))
@@ -466,7 +470,9 @@ MANY = (
 )
 
 
-@pytest.mark.parametrize("path", ["/public/../doctors/", "/public/a%2fb", "//public/x", "/public;x", "/public/%2e%2e/x"])
+@pytest.mark.parametrize(
+    "path", ["/public/../doctors/", "/public/a%2fb", "//public/x", "/public;x", "/public/%2e%2e/x"]
+)
 def test_PATH_02_04_every_rule_must_allow_a_path_with_two_readings(path: str) -> None:
     """Whose method fits; the first that does not allow is the answer (decision 8); no open rule helps a stranger."""
     house = House(*MANY)
@@ -553,7 +559,9 @@ def test_whatever_arrives_without_a_session_is_never_let_into_what_is_protected(
     decision: object = house.check(path, ticket, method=method)
     if isinstance(decision, Allow):
         assert "open" == decision.outcome
-        assert path.lower().startswith((b"/public/", b"/%70", b"/p%75", b"/pu%62", b"/pub%6c", b"/publ%69", b"/publi%63"))
+        assert path.lower().startswith(
+            (b"/public/", b"/%70", b"/p%75", b"/pu%62", b"/pub%6c", b"/publ%69", b"/publi%63")
+        )
     else:
         assert isinstance(decision, SignIn | Refuse)
 

@@ -65,7 +65,9 @@ def test_RULE_01_a_list_of_national_ids_from_a_file() -> None:
 def test_an_account_is_never_met_in_this_version(asked: bool) -> None:
     """Decision 23: until accounts exist nobody has one, and nobody is known to have none."""
     assert not held(Require(account=asked), a_person())
-    assert ["situation 1: no linked account (accounts are not in this version)"] == reasons(Require(account=asked), a_person(), NOW)
+    assert ["situation 1: no linked account (accounts are not in this version)"] == reasons(
+        Require(account=asked), a_person(), NOW
+    )
 
 
 def test_a_require_without_keys_asks_for_a_signed_in_professional() -> None:
@@ -202,7 +204,9 @@ def test_what_a_fresh_sign_in_can_mend_is_asked_for_and_nothing_else_is(
 
 def test_a_step_up_asks_for_the_situation_that_can_hold() -> None:
     """The doctor's table can be mended, the pharmacist's not."""
-    require = Require(any=(Require(profession=("21",), structure=("nowhere",)), Require(profession=("10",), max_age=60)))
+    require = Require(
+        any=(Require(profession=("21",), structure=("nowhere",)), Require(profession=("10",), max_age=60))
+    )
     verdict = judge(require, a_person(PHARMACIST, DOCTOR), NOW + 61)
     assert (True, 60) == (verdict.step_up, verdict.max_age)
 
@@ -281,7 +285,9 @@ def test_what_a_step_up_brings_is_enough(require: Require, person: Identity) -> 
         assert held(require, came)
 
 
-@pytest.mark.xfail(strict=True, reason="the acr lists of several tables are not intersected: PSC is asked for the first")
+@pytest.mark.xfail(
+    strict=True, reason="the acr lists of several tables are not intersected: PSC is asked for the first"
+)
 def test_a_step_up_asks_for_an_acr_that_satisfies_every_table() -> None:
     """Where one table takes eidas1 or eidas2 and another eidas2 or eidas3, only eidas2 helps."""
     require = Require(acr=("high", "both"), all=(Require(acr=("both", "low")),))

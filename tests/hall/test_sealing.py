@@ -261,7 +261,7 @@ def test_a_ring_file_is_never_overwritten_by_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     first, second = (new_key(NOW),), (new_key(NOW),)
     write_ring(path, first, replace=False)
-    with pytest.raises(RingError, match="never overwritten.*keys rotate"):
+    with pytest.raises(RingError, match=r"never overwritten.*keys rotate"):
         write_ring(path, second, replace=False)
     assert first == read_ring(path)
     write_ring(path, second, replace=True)
@@ -319,5 +319,5 @@ def test_LIFE_06_a_ring_file_for_others_is_refused(tmp_path: Path, mode: int) ->
 def test_LIFE_06_a_ring_file_that_is_none_says_how_to_make_one(tmp_path: Path) -> None:
     """Absent, a directory, binary."""
     for path in (tmp_path / "absent", tmp_path, kept(tmp_path / "binary", b"\xff\xfe")):
-        with pytest.raises(RingError, match="cannot be read.*keys new"):
+        with pytest.raises(RingError, match=r"cannot be read.*keys new"):
             read_ring(path)

@@ -1,0 +1,139 @@
+"""One listener of the inner door: its limits, its addresses, who may speak to it, and its slow connections.
+
+For: what all connections of a listener share. Refuses: peers that are neither a trusted proxy nor an observer, more connections than `Limits` says,
+heads that come too slowly.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, Final, NamedTuple, Protocol
+
+from forward_auth.dialects import Answer
+from forward_auth.inner.heads import Head, Heads
+
+CLOSE: Final = b"Connection: close\r\n\r\n"
+_TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n" + CLOSE
+
+Network = IPv4Network | IPv6Network
+
+
+class Limits(NamedTuple):
+    """Of one door. Bytes, lines, seconds, counts. idle_seconds is longer than nginx keeps an idle upstream (60 s), so that the proxy closes
+    first and no request is lost to a race."""
+
+    head_bytes: int = 64 * 1024
+    header_lines: int = 128
+    target_bytes: int = 8 * 1024
+    head_seconds: int = 10
+    idle_seconds: int = 90
+    connections: int = 10_000
+    pipelined: int = 64
+
+
+class Endpoint(Protocol):
+    """What stands at one address. `observable`: observers may read it too."""
+
+    observable: bool
+
+    def again(self, head: Head, target: bytes) -> bytes | None: ...
+
+    def reading(self, headers: Mapping[bytes, bytes]) -> Any: ...
+
+    def serve(
+        self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
+    ) -> Answer | Awaitable[Answer]: ...
+
+
+class Held(Protocol):
+    """A connection, as the door sees it (protocol.py has it)."""
+
+    since: int
+    head: int
+    busy: bool
+
+    def close(self) -> None: ...
+
+    def close_when_idle(self) -> None: ...
+
+    def refuse(self, answer: bytes) -> None: ...
+
+
+class Door:
+    """What all connections of one listener share: addresses, limits, who may speak."""
+
+    def __init__(
+        self,
+        endpoints: Callable[[], Mapping[bytes, Endpoint]],
+        *,
+        trusted: Callable[[], tuple[Network, ...]],
+        observers: Callable[[], tuple[Network, ...]],
+        limits: Limits = Limits(),  # noqa: B008 - a frozen tuple
+    ) -> None:
+        self.limits = limits
+        self.connections: set[Held] = set()
+        self.tick = 0
+        self.draining = False
+        self.refused_peers = 0
+        self.bad_requests = 0
+        self._endpoints = endpoints
+        self._trusted = trusted
+        self._observers = observers
+        self.heads = Heads()
+        self._rights: dict[str, Mapping[bytes, Endpoint] | None] = {}
+        self._unix: Mapping[bytes, Endpoint] = endpoints()
+
+    def reload(self) -> None:
+        """Other networks or endpoints: new connections are judged by them, the old ones are closed when next idle."""
+        self._rights.clear()
+        self.heads.clear()
+        self._unix = self._endpoints()
+        for connection in tuple(self.connections):
+            connection.close_when_idle()
+
+    def addresses_for(self, peer: Any) -> Mapping[bytes, Endpoint] | None:
+        """What this peer may ask; None when it is neither trusted nor an observer. Who reached a unix socket is trusted: the
+        directory's and the socket's permissions have already judged."""
+        if not isinstance(peer, tuple):
+            return self._unix
+        host = peer[0]
+        if host not in self._rights:
+            if len(self._rights) > 4096:
+                self._rights.clear()
+            self._rights[host] = self._judge(host)
+        return self._rights[host]
+
+    def _judge(self, host: str) -> Mapping[bytes, Endpoint] | None:
+        address = ip_address(host.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        if any(address in network for network in self._trusted()):
+            return self._endpoints()
+        if any(address in network for network in self._observers()):
+            return {target: endpoint for target, endpoint in self._endpoints().items() if endpoint.observable}
+        return None
+
+    def sweep(self) -> None:
+        """Once a second: close who is too slow with a head, or idle for too long. One timer for the door, not one per connection."""
+        self.tick += 1
+        limits = self.limits
+        for connection in tuple(self.connections):
+            waited = self.tick - connection.since
+            if connection.busy:
+                continue
+            if connection.head:
+                if waited > limits.head_seconds:
+                    connection.refuse(_TIMEOUT)
+            elif waited > limits.idle_seconds:
+                connection.close()
+
+    async def drain(self, seconds: float) -> None:
+        """No connection is kept alive any more; wait until the answers under way are out, at most `seconds`."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.close_when_idle()
+        end = asyncio.get_running_loop().time() + seconds
+        while self.connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(0.02)
+        for connection in tuple(self.connections):
+            connection.close()

@@ -1,0 +1,60 @@
+"""Heads seen before: what need not be parsed again.
+
+For: a browser that asks for the next address of an application sends, through a proxy, byte for byte the head it sent before, but for the target.
+Such a head was parsed by llhttp and read by the careful road once; with everything around the target equal and the target itself plain, that
+reading stands. Refuses: to learn a head that was not whole, single and plain; a target with any byte outside printable ASCII; to decide
+anything (the endpoint does). What was refused is remembered apart, so that a flood of strangers never pushes out who is signed in.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+_MOST: Final = 4096  # heads of each kind; about 1 KiB each
+_LARGEST: Final = 2048  # bytes of a head worth remembering
+_TARGET_LINE: Final = re.compile(rb"\r\n[Xx]-[Ff]orwarded-[Uu]ri: ")
+PLAIN: Final = re.compile(rb"[!\"$-~]*").fullmatch  # printable ASCII without `#`
+CRLF: Final = b"\r\n"
+DEFAULT_MARK: Final = b"\r\nX-Forwarded-Uri: "
+
+
+class Head(NamedTuple):
+    """`endpoint`: whose it is; `headers`: lower-case names, with the target of when it was learnt; `reading`: what that endpoint made of it."""
+
+    endpoint: Any
+    headers: Mapping[bytes, bytes]
+    reading: Any
+
+
+class Heads:
+    """Of one door. `known[before the target, after the target]`."""
+
+    __slots__ = ("known", "refused")
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[bytes, bytes], Head] = {}
+        self.refused: dict[tuple[bytes, bytes], Head] = {}
+
+    def clear(self) -> None:
+        self.known.clear()
+        self.refused.clear()
+
+    def learn(self, data: bytes, endpoint: Any, headers: dict[bytes, bytes]) -> bytes | None:
+        """`data` was one whole head, read as `headers`, none of them twice, on a connection that stays open. -> how this proxy spells the line
+        of the target, None when there is nothing to learn."""
+        if len(data) > _LARGEST or data.count(b"\n") != len(headers) + 2:
+            return None
+        line = _TARGET_LINE.search(data)
+        if line is None:
+            return None
+        before, mark, rest = data.partition(line[0])
+        target, _, after = rest.partition(CRLF)
+        if target != headers[b"x-forwarded-uri"] or PLAIN(target) is None:
+            return None
+        reading = endpoint.reading(headers)
+        if reading is not None:
+            table = self.known if reading.ticket is not None else self.refused
+            if len(table) >= _MOST:
+                table.clear()  # cheaper than keeping an order; what is used comes back with one careful reading
+            table[before, after] = Head(endpoint, headers, reading)
+        return mark

@@ -1,0 +1,100 @@
+"""One event is one line, whatever it says."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from forward_auth.logs import LEVELS, OneLine, set_up
+
+HOSTILE = 'a\r\nb\x00\x1b[31m"c"\u2028d\udc80 é'
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """set_up replaces what there was; pytest has handlers of its own there."""
+    loggers = [logging.getLogger(name) for name in ("", "forward_auth", "aiohttp.server", "asyncio")]
+    before = [(each.level, list(each.handlers)) for each in loggers]
+    yield
+    for each, (level, handlers) in zip(loggers, before, strict=True):
+        each.setLevel(level)
+        each.handlers[:] = handlers
+
+
+def a_record(message: str, *values: object, trouble: bool = False) -> logging.LogRecord:
+    try:
+        int(HOSTILE)
+    except ValueError:
+        info = sys.exc_info() if trouble else None
+    record = logging.LogRecord("forward_auth.x", logging.WARNING, __file__, 1, message, values, info)
+    record.created = 1_800_000_000.1234
+    return record
+
+
+def test_LOG_01_a_json_line_is_one_object() -> None:
+    """CR, LF, NUL, ANSI, quotes, U+2028, lone surrogates: escaped, and the same again when it is read."""
+    line = OneLine("json").format(a_record("said %s", HOSTILE))
+    assert line.isascii()
+    assert line.isprintable()
+    expected = {
+        "ts": "2027-01-15T08:00:00.123Z",
+        "level": "warning",
+        "logger": "forward_auth.x",
+        "message": f"said {HOSTILE}",
+    }
+    assert expected == json.loads(line)
+
+
+def test_LOG_01_a_traceback_is_one_field() -> None:
+    """Of our own faults only, and on the same line."""
+    line = OneLine("json").format(a_record("failed", trouble=True))
+    assert line.isprintable()
+    assert "ValueError" in json.loads(line)["traceback"]
+    assert "traceback" not in json.loads(OneLine("json").format(a_record("failed")))
+
+
+def test_LOG_01_a_logfmt_line_is_one_line() -> None:
+    """Plain values bare, the others quoted."""
+    line = OneLine("logfmt").format(a_record("said %s", HOSTILE, trouble=True))
+    assert line.isascii()
+    assert line.isprintable()
+    assert line.startswith('ts=2027-01-15T08:00:00.123Z level=warning logger=forward_auth.x message="said a\\r\\n')
+    assert line.endswith('"')
+    assert " message=done" in OneLine("logfmt").format(a_record("done"))
+
+
+@pytest.mark.parametrize("style", ["json", "logfmt"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_ours_and_libraries_are_heard_from_warning_on(style: str, level: str) -> None:
+    """LOG-05: a library's line for each malformed request is nobody's."""
+    stream = io.StringIO()
+    set_up(style, level, stream)
+    for name in LEVELS:
+        logging.getLogger("forward_auth.check").log(LEVELS[name], "ours-%s", name)
+        logging.getLogger("some.library").log(LEVELS[name], "theirs-%s", name)
+        logging.getLogger("aiohttp.server").log(LEVELS[name], "bad-request-%s", name)
+    said = stream.getvalue()
+    assert [LEVELS[name] >= LEVELS[level] for name in LEVELS] == [f"ours-{name}" in said for name in LEVELS]
+    assert [False, False, True, True] == [f"theirs-{name}" in said for name in LEVELS]
+    assert "bad-request" not in said
+    assert all(line.startswith("{" if style == "json" else "ts=") for line in said.splitlines())
+
+
+def test_set_up_replaces_whatever_logging_there_was() -> None:
+    """Again after a reload: no line twice."""
+    first, second = io.StringIO(), io.StringIO()
+    set_up("json", "info", first)
+    set_up("json", "info", second)
+    logging.getLogger("forward_auth").info("once")
+    assert ("", 1) == (first.getvalue(), second.getvalue().count("once"))
+
+
+def test_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Standard output is the audit trail's, and people's."""
+    set_up("logfmt", "info")
+    logging.getLogger("forward_auth").info("here")
+    captured = capsys.readouterr()
+    assert ("", True) == (captured.out, "message=here" in captured.err)

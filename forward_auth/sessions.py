@@ -564,6 +564,7 @@ class Sessions:
         while True:
             await asyncio.sleep(30)
             try:
+                await self._lapse()
                 while await self.store.expire(self._now()):  # noqa: ASYNC110 - not waiting, but in slices
                     await asyncio.sleep(0)
                 now = self._clock()
@@ -574,6 +575,21 @@ class Sessions:
                 self._metrics.store_errors.labels("expire").inc()
             except Exception:
                 log.exception("removing what has expired failed")
+
+    async def _lapse(self) -> None:
+        """Logins that ended by themselves: removed, counted, and in the trail."""
+        while True:
+            await self._write_touches()  # activity that this process knows of and the store does not yet
+            lapsed = await self.store.lapse(self._now(), 500)
+            for each in lapsed:
+                cause = "absolute" if each.absolute else "idle"
+                self.memory.forget(each.login_id)
+                listing = self.listing(each.login_id, each.listing)
+                self._metrics.sign_outs.labels(cause).inc()
+                subject = listing.subject if listing else ""
+                self.audit.write("ended", outcome="ended", cause=cause, login=each.login_id.hex()[:16], subject=subject)
+            if len(lapsed) < 500:
+                return
 
 
 def bind_of(secret: bytes) -> bytes:

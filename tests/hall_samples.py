@@ -101,14 +101,12 @@ class House:
         self.memory = Memory()
         self.ring = a_ring()
         self.plan = HeaderPlan()
-        self.app = App("dossier", rules or (a_rule(1, "/*", acr=("eidas1",)),), "Dossier", background)
+        self.app = App("dossier", rules or (a_rule(1, "/*", acr=("eidas1",)),), "Dossier", background, prefix)
         self.host = self.memory.host(HOST)
-        self.site = Site(ORIGIN, self.host, self.app, self.plan, prefix=prefix, idle=idle, preflight=preflight)
+        self.site = Site(ORIGIN, self.host, self.app, self.plan, idle=idle, preflight=preflight)
         other = App("radio", (a_rule(101, "/*", acr=("eidas1",)),))
         self.elsewhere = self.memory.host(ELSEWHERE)
-        self.other_site = Site(
-            f"https://{ELSEWHERE}", self.elsewhere, other, self.plan, prefix=prefix, idle=None, preflight=False
-        )
+        self.other_site = Site(f"https://{ELSEWHERE}", self.elsewhere, other, self.plan, idle=None, preflight=False)
         self.gate = Gate({ORIGIN: self.site, f"https://{ELSEWHERE}": self.other_site}, self.memory, self.ring)
 
     def ticket(self, host: str = HOST) -> bytes:

@@ -64,6 +64,15 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Lapsed:
+    """A login that `lapse` has just removed. `absolute`: past its absolute end, else idle for too long."""
+
+    login_id: bytes
+    listing: bytes
+    absolute: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """Which logins to end. Exactly one field is given (`before` goes with `sub_tag`)."""
 
@@ -118,8 +127,8 @@ class Store(Protocol):
 
         Records a Change for each, and for a `login_id` also when no row was found. Tombstones until keep_until: for the
         sid_tag or sub_tag asked for, even when no login was found (a sub's covers `auth_time <= before`, without `before`
-        those up to now), and for the sid of each login ended, however it was selected. ValueError unless exactly one thing is
-        selected.
+        those up to now), and then for the sid of each login ended. Any other end leaves none: the session at PSC may live
+        on, and the professional may come back with it. ValueError unless exactly one thing is selected.
         """
 
     async def is_ended(self, sid_tag: bytes | None, sub_tag: bytes | None, auth_time: int, now: int) -> bool:
@@ -136,9 +145,12 @@ class Store(Protocol):
     async def logins(self, now: int) -> Sequence[LoginRow]:
         """All live logins, newest first."""
 
+    async def lapse(self, now: int, most: int = 1000) -> Sequence[Lapsed]:
+        """Remove up to `most` logins that are past their limits, the oldest first, with their tickets. Of several callers exactly one is
+        told of each, so that the audit trail hears of it once."""
+
     async def expire(self, now: int, most: int = 1000) -> int:
-        """Remove up to `most` rows of each kind that are past their limits, the oldest first; how many (what hangs on a
-        removed login is not counted). Changes stay at least 10 min, and until the login itself would have ended: a process
+        """Remove up to `most` rows of each other kind that are past their limits, the oldest first; how many. Changes stay at least 10 min, and until the login itself would have ended: a process
         that could not listen for so long must still hear of it."""
 
     async def put_note(self, name: str, value: bytes, until: int) -> None:

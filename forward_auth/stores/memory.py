@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from forward_auth.stores import Change, Ended, LoginRow, Selection, TicketRow
+from forward_auth.stores import Change, Ended, Lapsed, LoginRow, Selection, TicketRow
 from forward_auth.stores.rules import (
     ANY_TIME,
+    AT_PSC,
     CHANGE_KEPT,
     closed,
     column_of,
@@ -153,7 +154,7 @@ class MemoryStore:
         for login in sorted(chosen, key=lambda login: login.id):
             if is_live(login, now):
                 ended.append(Ended(login.id, login.listing))
-            if login.sid_tag is not None:
+            if login.sid_tag is not None and column in AT_PSC:
                 self._bury("sid", login.sid_tag, ANY_TIME, keep_until)
             self._record(login.id, ended=True, until=max(now + CHANGE_KEPT, keep_until, login.ends))
             self._remove_login(login.id)
@@ -176,13 +177,19 @@ class MemoryStore:
         live = [login for login in self._rows.logins.values() if is_live(login, now)]
         return sorted(live, key=lambda login: (-login.created, login.id))
 
+    async def lapse(self, now: int, most: int = 1000) -> Sequence[Lapsed]:
+        """See Store.lapse."""
+        rows = self._rows
+        over = _first({key: lapses(row) for key, row in rows.logins.items()}, lambda end: end <= now, most)
+        gone = [rows.logins[login_id] for login_id in over]
+        for login in gone:
+            self._remove_login(login.id)
+        return [Lapsed(login.id, login.listing, now >= login.ends) for login in gone]
+
     async def expire(self, now: int, most: int = 1000) -> int:
         """See Store.expire."""
         rows = self._rows
         count = 0
-        for login_id in _first({key: lapses(row) for key, row in rows.logins.items()}, lambda end: end <= now, most):
-            self._remove_login(login_id)
-            count += 1
         for digest in _first({key: row.ends for key, row in rows.tickets.items()}, lambda end: end <= now, most):
             self._remove_ticket(digest)
             count += 1

@@ -15,6 +15,10 @@ Column = Literal["id", "sid_tag", "sub_tag", "person_tag", "everyone"]
 ANY_TIME: Final = (1 << 62) - 1
 """`before` of a tombstone for a sid: later than every auth_time, for that PSC session has no later authentication."""
 
+AT_PSC: Final = frozenset({"sid_tag", "sub_tag"})
+"""What PSC names when it says that its own session is over. Only then is the sid itself dead: after any other end (idle, administrator,
+another person, a sign-out that PSC was not told of) the professional may come back with the same session at PSC."""
+
 CHANGE_KEPT: Final = 600
 """Seconds a Change is kept at least. It is kept longer, until the login's own end: a process that could not listen for an
 hour must still hear of a logout as long as its memory could hold that login."""

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from forward_auth.errors import StoreUnavailable
-from forward_auth.stores import Change, Ended, LoginRow, Selection, TicketRow
+from forward_auth.stores import Change, Ended, Lapsed, LoginRow, Selection, TicketRow
 from forward_auth.stores import sqlite_rows as rows
 from forward_auth.stores.rules import closed, column_of, must_belong, must_grow
 from forward_auth.stores.sqlite_file import File
@@ -147,6 +147,10 @@ class SqliteStore:
             page, after = await self._read(rows.page_of_logins, after, now)
             found += page
         return sorted(found, key=lambda login: (-login.created, login.id))
+
+    async def lapse(self, now: int, most: int = 1000) -> Sequence[Lapsed]:
+        """See Store.lapse."""
+        return await self._write(rows.lapse, now, most)
 
     async def expire(self, now: int, most: int = 1000) -> int:
         """See Store.expire."""

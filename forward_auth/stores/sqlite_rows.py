@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from forward_auth.stores import Change, Ended, LoginRow, TicketRow
-from forward_auth.stores.rules import ANY_TIME, CHANGE_KEPT
+from forward_auth.stores import Change, Ended, Lapsed, LoginRow, TicketRow
+from forward_auth.stores.rules import ANY_TIME, AT_PSC, CHANGE_KEPT
 
 APPLICATION: Final = 0x50534641
 """`application_id` of our files: «PSFA»."""
@@ -104,9 +104,9 @@ _TO_END: Final = {
         "everyone": "?1 = x''",
     }.items()
 }
-# In this order: a login takes its tickets and its record with it.
+# A login takes its tickets and its record with it; so what is shown of it is read first.
+_LAPSED: Final = "SELECT l.id, r.listing, l.ends FROM login l JOIN record r ON r.login_id = l.id WHERE l.lapses <= ?1 ORDER BY l.lapses, l.id LIMIT ?2"
 _EXPIRE: Final = (
-    "DELETE FROM login WHERE id IN (SELECT id FROM login WHERE lapses <= ?1 ORDER BY lapses, id LIMIT ?2)",
     "DELETE FROM ticket WHERE digest IN (SELECT digest FROM ticket WHERE ends <= ?1 ORDER BY ends, digest LIMIT ?2)",
     "DELETE FROM tombstone WHERE (kind, tag, before) IN (SELECT kind, tag, before FROM tombstone WHERE until < ?1 ORDER BY until, kind, tag, before LIMIT ?2)",
     "DELETE FROM change WHERE sequence IN (SELECT sequence FROM change WHERE until < ?1 ORDER BY until, sequence LIMIT ?2)",
@@ -226,11 +226,19 @@ def end(
     for login_id, listing, sid_tag, ends, lapses in chosen:
         if now < lapses:
             ended.append(Ended(login_id, listing))
-        if sid_tag is not None:
+        if sid_tag is not None and column in AT_PSC:
             connection.execute(_BURY, ("sid", sid_tag, ANY_TIME, keep_until))
         connection.execute(_RECORD_CHANGE, (login_id, 1, max(kept, ends)))
         connection.execute("DELETE FROM login WHERE id = ?", (login_id,))
     return ended, chosen[-1][0] if len(chosen) == SLICE else None
+
+
+def lapse(connection: sqlite3.Connection, now: int, most: int) -> list[Lapsed]:
+    gone = [
+        Lapsed(login_id, listing, now >= ends) for login_id, listing, ends in connection.execute(_LAPSED, (now, most))
+    ]
+    connection.executemany("DELETE FROM login WHERE id = ?", [(each.login_id,) for each in gone])
+    return gone
 
 
 def expire(connection: sqlite3.Connection, now: int, most: int) -> int:

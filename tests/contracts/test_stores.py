@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from store_samples import ABSOLUTE, IDLE, KEEP, NOW, a_login, a_ticket, name
 
 from forward_auth.errors import StoreUnavailable
-from forward_auth.stores import Change, Ended, LoginRow, Selection, Store, TicketRow
+from forward_auth.stores import Change, Ended, Lapsed, LoginRow, Selection, Store, TicketRow
 from forward_auth.stores.factory import open_store
 from forward_auth.stores.memory import MemoryStore
 from forward_auth.stores.sqlite import SqliteStore
@@ -540,14 +540,15 @@ def test_tombstones_hold_each_for_itself(run: Run) -> None:
         Selection(everyone=True),
     ],
 )
-def test_every_end_leaves_the_sid_ended(run: Run, which: Selection) -> None:
-    """Decision 16: however a login ended, a bearer of its sid is refused; the sub alone is not, and a sid is no sub."""
+def test_only_psc_ends_a_sid(run: Run, which: Selection) -> None:
+    """A logout that PSC sent leaves the sid ended; after any other end the same session at PSC may sign in again."""
 
     async def story(store: Store) -> None:
         login = a_login(1)
         await store.add_login(login, a_ticket(login), NOW)
         await store.end(which, NOW, KEEP)
-        assert True is await store.is_ended(login.sid_tag, None, NOW + 999, KEEP)
+        by_psc = which.sid_tag is not None or which.sub_tag is not None
+        assert by_psc is await store.is_ended(login.sid_tag, None, NOW + 999, KEEP)
         assert False is await store.is_ended(login.sid_tag, None, NOW, KEEP + 1)
         assert (which.sub_tag is not None) is await store.is_ended(None, login.sub_tag, NOW, NOW)
         assert False is await store.is_ended(login.sub_tag, login.sid_tag, NOW, NOW)
@@ -633,7 +634,11 @@ def test_expire(run: Run) -> None:
         await store.end(Selection(sid_tag=b"S"), NOW, NOW + 99)
         assert await store.expire(NOW + 29) == 0
         assert await store.expire(NOW + 99) == 1
-        assert await store.expire(NOW + 100) == 5
+        assert [] == list(await store.lapse(NOW + 99))
+        told = {Lapsed(idle.id, idle.listing, False), Lapsed(old.id, old.listing, True)}
+        assert told == set(await store.lapse(NOW + 100))
+        assert [] == list(await store.lapse(NOW + 100))
+        assert await store.expire(NOW + 100) == 3
         assert await store.expire(NOW + 100) == 0
         assert [live] == list(await store.logins(NOW))
         for login in (idle, old):
@@ -656,11 +661,9 @@ def test_expire_in_slices(run: Run) -> None:
         for login in logins:
             await store.add_login(login, a_ticket(login), NOW)
             await store.end(Selection(sid_tag=name("gone", login.idle)), NOW, NOW + login.idle)
-        assert await store.expire(NOW + 100, most=2) == 4
+        assert [each.id for each in logins[:2]] == [each.login_id for each in await store.lapse(NOW + 100, most=2)]
         assert logins[2:] == sorted(await store.logins(NOW), key=lambda login: login.idle)
-        assert await store.expire(NOW + 100, 2) == 4
-        assert await store.expire(NOW + 100, 2) == 2
-        assert await store.expire(NOW + 100, 2) == 0
+        assert [2, 2, 1, 0] == [await store.expire(NOW + 100, 2) for _ in range(4)]
 
     run(story)
 
@@ -843,6 +846,7 @@ class Engines(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 3))
     def expire(self, most: int) -> None:
+        self.both("lapse", self.now, most)
         self.both("expire", self.now, most)
 
     @rule(by=st.integers(1, 25) | st.just(700))

@@ -147,7 +147,7 @@ async def story(store):
         assert await store.add_login(login, a_ticket(login), NOW)
         say("added", number)
         if number % 2:
-            await store.end(Selection(login_id=login.id), NOW, KEEP)
+            await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP)
             say("ended", number)
         else:
             await store.end(Selection(sid_tag=name("other", number)), NOW, KEEP)
@@ -202,7 +202,7 @@ async def story(store):
         login = a_login(number)
         await store.add_login(login, a_ticket(login), NOW)
         say("@added")
-        await store.end(Selection(login_id=login.id), NOW, KEEP)
+        await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP)
         say("@ended")
 asyncio.run(with_store(story))
 """
@@ -226,7 +226,7 @@ async def story(store):
     say("ready")
     for line in sys.stdin:
         login = a_login(int(line))
-        await store.end(Selection(login_id=login.id), NOW, KEEP)
+        await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP)
         say("ended")
 asyncio.run(with_store(story))
 """
@@ -321,7 +321,7 @@ def test_STO_04_cancel_storm(path: Path) -> None:
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 assert outcome is None or isinstance(outcome, asyncio.CancelledError)
         assert answered > 500
-        ends = [asyncio.create_task(store.end(Selection(login_id=login.id), NOW, KEEP)) for login in logins]
+        ends = [asyncio.create_task(store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP)) for login in logins]
         await asyncio.sleep(0)  # each has asked
         for task in ends:
             task.cancel()
@@ -667,7 +667,7 @@ def test_deleted_while_open(path: Path, suffix: str) -> None:
         victim.rename(away)
         for _ in range(2):
             with pytest.raises(StoreUnavailable, match="store_gone"):
-                await store.end(Selection(login_id=login.id), NOW, KEEP)
+                await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP)
             with pytest.raises(StoreUnavailable) as caught:
                 while True:  # a read may be answered for a tenth of a second more, and rightly
                     assert (a_ticket(login), login) == await store.find(a_ticket(login).digest, NOW)
@@ -676,7 +676,7 @@ def test_deleted_while_open(path: Path, suffix: str) -> None:
             victim.touch()  # and now another one of that name
         away.rename(victim)
         assert (a_ticket(login), login) == await store.find(a_ticket(login).digest, NOW)
-        assert [Ended(login.id, login.listing)] == list(await store.end(Selection(login_id=login.id), NOW, KEEP))
+        assert [Ended(login.id, login.listing)] == list(await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP))
         assert await store.health() is None
 
     with_store(path, story)
@@ -864,7 +864,7 @@ async def story(store):
     ended = set()
     for login in added[:5]:
         try:
-            await store.end(Selection(login_id=login.id), NOW, KEEP)
+            await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP)
             ended.add(login.id)
         except StoreUnavailable as error:
             assert error.code == "store_full"
@@ -912,7 +912,7 @@ def test_locked_by_another_process(path: Path) -> None:
         await store.add_login(login, a_ticket(login), NOW)
         with locked(path):
             answers = await asyncio.gather(
-                store.end(Selection(login_id=login.id), NOW, KEEP),
+                store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP),
                 store.take(a_ticket(login).digest, NOW),
                 return_exceptions=True,
             )
@@ -923,7 +923,7 @@ def test_locked_by_another_process(path: Path) -> None:
             assert (a_ticket(login), login) == await store.find(a_ticket(login).digest, NOW)
             assert "fuser" in (await store.health() or "")
         assert await store.health() is None
-        assert [Ended(login.id, login.listing)] == list(await store.end(Selection(login_id=login.id), NOW, KEEP))
+        assert [Ended(login.id, login.listing)] == list(await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP))
 
     with_store(path, story, busy=0.05)
 
@@ -964,7 +964,7 @@ def test_a_disk_that_hangs(path: Path) -> None:
         await store.add_login(login, a_ticket(login), NOW)
         with locked(path):
             with pytest.raises(StoreUnavailable) as caught:
-                await store.end(Selection(login_id=login.id), NOW, KEEP)
+                await store.end(Selection(sid_tag=login.sid_tag), NOW, KEEP)
             must_say(caught.value, "store_slow", str(path), "dmesg")
             assert login == await store.login(login.id, NOW)
         await store.put_note("keys", b"x", NOW)  # behind it in the queue

@@ -93,7 +93,7 @@ def test_rules_are_compiled_with_ids_of_their_own(tmp_path: Path) -> None:
     )
     assert CONFIG.splitlines()[prescribe.line - 1] == "[[apps.dossier.rules]]"
     assert 1 == prescribe.number - public.number
-    assert [7, 8] == [rule.id for rule in compile_app(settings(tmp_path).apps[0], count(7)).rules]
+    assert [7, 8] == [rule.id for rule in compile_app(settings(tmp_path).apps[0], count(7), "/psc").rules]
 
 
 def test_an_app_without_rules_asks_for_a_professional(tmp_path: Path) -> None:

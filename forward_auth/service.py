@@ -7,7 +7,6 @@ everything it needs is there; to change anything on a reload whose configuration
 import asyncio
 import contextlib
 import grp
-import json
 import logging
 import os
 import socket
@@ -78,7 +77,8 @@ class Service:
         self.settings = settings
         self.clock = clock
         self.node = node or socket.gethostname()
-        self.addresses: dict[str, tuple[str, int] | str] = {}
+        self.inner_addresses: list[tuple[str, int] | str] = []  # where the doors really listen, port 0 resolved
+        self.outer_address: tuple[str, int] | str = ""
         self.metrics = Metrics(DIALECTS, [app.name for app in settings.apps])
         self.memory = Memory()
         self.ring = load_ring(settings, int(clock()))
@@ -152,8 +152,8 @@ class Service:
             "started: version %s, %d apps, inner door %s, outer door %s",
             __version__,
             len(self.settings.apps),
-            ", ".join(str(self.addresses[str(listener)]) for listener in self.settings.server.inner),
-            self.addresses[str(self.settings.server.outer)],
+            ", ".join(str(address) for address in self.inner_addresses),
+            self.outer_address,
         )
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
@@ -262,6 +262,7 @@ class Service:
         )
         self._doors.append(door)
         sock = self._listen(listener)
+        self.inner_addresses.append(_address(sock))
         loop = asyncio.get_running_loop()
         if listener.kind == "unix":
             server = await loop.create_unix_server(lambda: Connection(door), sock=sock, backlog=1024)
@@ -285,10 +286,12 @@ class Service:
         )
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, self._listen(listener), backlog=512).start()
+        sock = self._listen(listener)
+        self.outer_address = _address(sock)
+        await web.SockSite(runner, sock, backlog=512).start()
 
     def _listen(self, listener: Listener) -> socket.socket:
-        """A bound socket, its real address noted under the listener's notation. Raises CannotStart."""
+        """A bound socket. Raises CannotStart."""
         try:
             sock = (
                 _unix_socket(listener, self.settings.server.socket_group)
@@ -304,8 +307,6 @@ class Service:
             )
             raise CannotStart("listen", f"cannot listen on {listener}: {reason}; {cure}") from None
         self._stack.callback(_close_listener, sock, listener)
-        name = sock.getsockname()
-        self.addresses[str(listener)] = name if isinstance(name, str) else (name[0], name[1])
         return sock
 
     async def _sweep(self) -> None:
@@ -396,6 +397,11 @@ async def _no_banner(request: web.Request, response: web.StreamResponse) -> None
     response.headers.popall("Server", None)
 
 
+def _address(sock: socket.socket) -> tuple[str, int] | str:
+    name = sock.getsockname()
+    return name if isinstance(name, str) else (name[0], name[1])
+
+
 def _tcp_socket(listener: Listener) -> socket.socket:
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -448,8 +454,3 @@ def psc_of(service: Service) -> PSC:
     """The PSC client in use now: a reload may replace it."""
     assert service.outer is not None
     return service.outer.psc
-
-
-def status_line(service: Service) -> str:
-    """One JSON line about the doors, for a parent process that started us on port 0."""
-    return json.dumps(service.addresses)

@@ -3,8 +3,6 @@
 axe-core judges every page, light and dark, wide and narrow, against WCAG 2.2 AA; the rest is what axe does not see.
 """
 
-# ruff: noqa: SIM300 - the house puts what is expected on the left
-
 import re
 import shutil
 import threading

@@ -1,7 +1,5 @@
 """The pages as bytes: all of them render in both languages, nothing a value holds becomes markup, nothing is loaded from elsewhere."""
 
-# ruff: noqa: SIM300 - the house puts what is expected on the left
-
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime

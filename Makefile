@@ -1,6 +1,7 @@
 # What a person types. Each target does all the set-up it needs.
 SHELL := /bin/sh
-PYTHON ?= python3
+# The system's own Python where it is new enough (Debian's is built with optimisations), else the first on PATH.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_PORT ?= 8080
@@ -8,7 +9,7 @@ SECONDS ?= 600
 export DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak fuzz mutate lock set-up set-up-dev clean
+.PHONY: help run test check bench lock set-up set-up-dev clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
@@ -27,7 +28,7 @@ check: $(VENV)/.dev ## format, lint, types, rooms: seconds, before a commit
 
 bench: $(VENV)/.dev ## the figures of the README, as ratios measured in one run
 	@deploy/system-packages.sh bench
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python tests/bench
 
 lock: $(VENV)/.dev ## lock the dependencies again: hashes, no index address
 	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock

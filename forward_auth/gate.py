@@ -112,9 +112,14 @@ class Gate:
                 return remembered.decision
         return None
 
-    def stranger(self, site: Site, ticket: bytes | None) -> bool:
-        """Whether this ticket is certainly none of ours, whatever the store holds: absent, or without our tag."""
-        return ticket is None or self._ring.read_ticket(ticket, PURPOSE, site.host.name) is None
+    def without_session(self, site: Site, ticket: bytes | None) -> SignIn | None:
+        """What to answer when this ticket opens nothing, whatever the store holds: absent, without our tag, or known to be over. None when
+        that is not certain. A ticket never comes to life, so the answer stands for this generation."""
+        found = None if ticket is None else self._ring.read_ticket(ticket, PURPOSE, site.host.name)
+        if found is None:
+            return site.sign_in
+        by_itself = self._memory.ended_ticket(found.digest)
+        return None if by_itself is None else site.sign_in_again if by_itself else site.sign_in
 
     # -- the rest is not hot ---------------------------------------------------------------------------------------------------
 
@@ -159,12 +164,11 @@ class Gate:
             return site.sign_in_again
         if login is not None:
             return login
+        over = self.without_session(site, ticket)
+        if over is not None:
+            return over
         found = self._ring.read_ticket(ticket, PURPOSE, site.host.name)
-        if found is None:
-            return site.sign_in
-        by_itself = self._memory.ended_ticket(found.digest)
-        if by_itself is not None:
-            return site.sign_in_again if by_itself else site.sign_in
+        assert found is not None
         return Lookup(site.host, ticket, found)
 
     def _decide(self, site: Site, rule: Rule, login: Login, now: float) -> Decision:

@@ -36,12 +36,13 @@ class Tickets(Protocol):
 
 
 class Reading(NamedTuple):
-    """What a head says beside its target. `ticket`: of somebody who is in memory, None for a stranger; `kind`: of request; `generation`: of the
-    gate that read it."""
+    """What a head says beside its target. `ticket`: of somebody who is in memory; `over`: what to answer when it opens nothing; `kind`: of
+    request; `generation`: of the gate that read it."""
 
     site: Site
     method: bytes
     ticket: bytes | None
+    over: SignIn
     kind: Navigation
     generation: int
 
@@ -95,8 +96,7 @@ class Check:
             return ALLOW + decision.lines
         if found.rule.open or reading.generation != self._gate.generation:
             return None
-        # A stranger: no ticket, or one without our tag.
-        asked = site.sign_in
+        asked = reading.over
         self._count["unauthenticated" if reading.kind is Navigation.NONE else "sign_in"][asked.app] += 1
         answer = self._dialect.ask(
             asked, Original(site.origin, reading.method, path, query if mark else None, b"", head.headers), reading.kind
@@ -112,10 +112,12 @@ class Check:
         if site is None or site.preflight:
             return None
         ticket = read_cookie(headers.get(b"cookie"), self._cookie)
-        known = ticket is not None and ticket in site.host.live
-        if not known and not self._gate.stranger(site, ticket):
+        if ticket is not None and ticket in site.host.live:
+            return Reading(site, original.method, ticket, site.sign_in, navigation(original), self._gate.generation)
+        over = self._gate.without_session(site, ticket)
+        if over is None:
             return None
-        return Reading(site, original.method, ticket if known else None, navigation(original), self._gate.generation)
+        return Reading(site, original.method, None, over, navigation(original), self._gate.generation)
 
     def serve(
         self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]

@@ -29,15 +29,29 @@ class Head(NamedTuple):
 class Heads:
     """Of one door. `known[before the target, after the target]`."""
 
-    __slots__ = ("known", "refused")
+    __slots__ = ("_once", "known", "mark", "refused")
 
     def __init__(self) -> None:
+        self.mark = DEFAULT_MARK  # as the last proxy spelled it: where a new connection begins to look
+        self._once: set[int] = set()
         self.known: dict[tuple[bytes, bytes], Head] = {}
         self.refused: dict[tuple[bytes, bytes], Head] = {}
 
     def clear(self) -> None:
         self.known.clear()
         self.refused.clear()
+        self._once.clear()
+
+    def again(self, before: bytes, after: bytes) -> bool:
+        """Whether this head came before: only then is it worth learning. A flood of heads that never come twice costs a hash each."""
+        mark = hash((before, after))
+        if mark in self._once:
+            self._once.discard(mark)
+            return True
+        if len(self._once) >= 4 * _MOST:
+            self._once.clear()
+        self._once.add(mark)
+        return False
 
     def learn(self, data: bytes, endpoint: Any, headers: dict[bytes, bytes]) -> bytes | None:
         """`data` was one whole head, read as `headers`, none of them twice, on a connection that stays open. -> how this proxy spells the line
@@ -57,4 +71,5 @@ class Heads:
             if len(table) >= _MOST:
                 table.clear()  # cheaper than keeping an order; what is used comes back with one careful reading
             table[before, after] = Head(endpoint, headers, reading)
+        self.mark = mark
         return mark

@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._addresses = addresses
         self._parser = httptools.HttpRequestParser(self)
         self.since = door.tick
+        self._mark = door.heads.mark
         door.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -93,11 +94,12 @@ class Connection(asyncio.Protocol):
         if transport is None or self._last:
             return  # what comes after our last answer is a body, or nobody we know: never read
         door = self._door
+        worth_learning = False
         if self._clean and not self.busy and not door.draining:
+            heads = door.heads
             before, mark, rest = data.partition(self._mark)
             if mark:
                 target, _, after = rest.partition(CRLF)
-                heads = door.heads
                 head = heads.known.get((before, after)) or heads.refused.get((before, after))
                 if head is not None:
                     self.since = door.tick
@@ -109,10 +111,14 @@ class Connection(asyncio.Protocol):
                     if answer is not None:
                         transport.write(answer + CRLF)
                         return
+                else:
+                    worth_learning = heads.again(before, after)
+            else:
+                worth_learning = True  # this proxy may spell the line in another way
         self._read_carefully(data)
         self._clean = not self.head and data.endswith(_END)
         learn, self._learn = self._learn, None
-        if learn is not None and self._clean and not self._last and not self.busy:
+        if worth_learning and learn is not None and self._clean and not self._last and not self.busy:
             self._mark = door.heads.learn(data, *learn) or self._mark
 
     def _read_carefully(self, data: bytes) -> None:

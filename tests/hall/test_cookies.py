@@ -3,7 +3,7 @@
 from http.cookies import SimpleCookie
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from forward_auth.cookies import CookieNames, read_cookie, read_cookies, set_cookie
@@ -88,20 +88,26 @@ def plainly(header: bytes, name: bytes) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
+def bare(value: bytes | None) -> bytes | None:
+    """Without the spaces around it: the two roads may keep different ones, and no ticket has any."""
+    return None if value is None else value.strip(b" \t")
+
+
 PIECES = st.sampled_from([b"psc", b"__Host-psc", b"=", b";", b"; ", b" ", b"a", b",", b"-login-x", b'"', b"\t", b"T"])
 
 
+@settings(max_examples=500)
 @given(st.lists(PIECES, max_size=14).map(b"".join), st.sampled_from([b"psc", b"__Host-psc"]))
+@example(b"psc= psc", b"psc")
 def test_the_short_road_and_the_long_one_agree(header: bytes, name: bytes) -> None:
-    """Whatever the header, our reading is the plain one (but for spaces after the value, which no ticket has)."""
-    expected, found = plainly(header, name), read_cookie(header, name)
-    assert expected == (found if found is None else found.strip(b" \t"))
+    """Whatever the header, our reading is the plain one."""
+    assert bare(plainly(header, name)) == bare(read_cookie(header, name))
 
 
 @given(st.binary(max_size=60))
 def test_COOK_03_garbage_is_read_without_an_exception(header: bytes) -> None:
     """NUL, 0xFF, anything."""
-    assert plainly(header, b"a") == (None if (found := read_cookie(header, b"a")) is None else found.strip(b" \t"))
+    assert bare(plainly(header, b"a")) == bare(read_cookie(header, b"a"))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ class Audit:
         self._clock = clock
         self._node = node
         self._stream: TextIO | None = None if path is not None else (stream or sys.stdout)
+        self._file = -1
         self._inode = 0
+        self._waiting: bytes | None = None  # the line under way, as far as it is not written
         self._lines: queue.Queue[str | None] = queue.Queue(_WAITING)
         self._lost = False
         self._error = ""
@@ -81,7 +83,7 @@ class Audit:
             try:
                 line = self._lines.get(timeout=_RETRY)
             except queue.Empty:
-                if self._path is not None and self._stream is None:
+                if self._path is not None and self._file < 0:
                     self._try_open()  # nobody may sign in meanwhile, so no event would bring the sink back
                 continue
             if line is None:
@@ -90,20 +92,26 @@ class Audit:
                 pass  # the line is kept until the sink is back, or until we stop
             if self._lines.empty():
                 self._lost = False
-        if self._stream is not None and self._path is not None:
-            self._stream.close()
+        self._close()
 
     def _write(self, line: str) -> bool:
-        if self._path is not None and (self._stream is None or not self._same_file()):
-            self._try_open()
-        if self._stream is None:
-            return False
+        """One line, once: what part of it a full disk took is not written again."""
+        if self._waiting is None:
+            self._waiting = (line + "\n").encode("ascii")
         try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
+            if self._stream is not None:
+                self._stream.write(self._waiting.decode("ascii"))
+                self._stream.flush()
+            else:
+                if self._file < 0 or not self._same_file():
+                    self._open()
+                while self._waiting:
+                    self._waiting = self._waiting[os.write(self._file, self._waiting) :]
         except (OSError, ValueError) as error:
-            self._error = f"the audit trail cannot be written: {_reason(error)}"
+            where = "standard output" if self._path is None else str(self._path)
+            self._error = f"the audit trail cannot be written: {where}: {_reason(error)}; check that its directory exists, is ours and has room"
             return False
+        self._waiting = None
         self._error = ""
         return True
 
@@ -114,16 +122,23 @@ class Audit:
         except OSError:
             return False
 
+    def _open(self) -> None:
+        """Raises OSError. Created 0640; appended to, never truncated."""
+        assert self._path is not None
+        self._close()
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        self._inode = os.fstat(self._file).st_ino
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
     def _try_open(self) -> None:
         if self._path is None:
             return
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-            self._inode = os.fstat(descriptor).st_ino
-            self._stream = os.fdopen(descriptor, "a", encoding="ascii")
+            self._open()
             self._error = ""
         except OSError as error:
             self._error = f"the audit trail {self._path} cannot be opened: {_reason(error)}; check that its directory exists and is ours"

@@ -102,13 +102,14 @@ class Gate:
         return self._check(site, found, original, ticket, now)
 
     def remembered(self, site: Site, rule: Rule, ticket: bytes, now: float) -> Decision | None:
-        """The remembered road: what was decided for this ticket's login and this rule, while nothing that decided has changed. It counts as
-        activity, so an answer from here is given, not only looked at."""
+        """The remembered road: what was decided for this ticket's login and this rule, while nothing that decided has changed. An allow
+        counts as activity, so an answer from here is given, not only looked at."""
         login = site.host.live.get(ticket)
         if login is not None and now < login.check_after:
             remembered = login.decisions.get(rule.id)
             if remembered is not None and now < remembered.until and remembered.generation == self.generation:
-                login.seen = now
+                if type(remembered.decision) is Allow:
+                    login.seen = now
                 return remembered.decision
         return None
 

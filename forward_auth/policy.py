@@ -72,8 +72,13 @@ def judge(require: Require, identity: Identity, now: int) -> Verdict:
             return Verdict(True, situation if identity.situations else None, until)
     for situation in situations:
         if _holds(require, situation, identity, now, assume=True):
-            acr, max_age = _asked(require, situation, identity, now)
-            return Verdict(False, None, until, True, acr, max_age)
+            levels, ages = _asked(require, situation, identity, now)
+            acr = tuple(level for level in (levels[0] if levels else ()) if all(level in each for each in levels))
+            if levels and not acr:
+                continue  # no single authentication would satisfy every table
+            asked = acr if identity.acr not in acr else ()
+            if asked or ages:
+                return Verdict(False, None, until, True, asked, min(ages, default=None))
     return Verdict(False, None, until)
 
 
@@ -127,25 +132,24 @@ def _first_expiry(require: Require, identity: Identity, now: int) -> int:
     return min((end for end in ends if end > now), default=FOREVER)
 
 
-def _asked(require: Require, situation: Situation, identity: Identity, now: int) -> tuple[tuple[str, ...], int | None]:
-    """What a fresh authentication must bring so that `require` would hold on that situation: acr values, and the least max_age."""
-    acr: tuple[str, ...] = ()
-    ages: list[int] = []
-    if require.acr and identity.acr not in require.acr:
-        acr = require.acr
-    if require.max_age is not None and now - identity.auth_time > require.max_age:
-        ages.append(require.max_age)
+def _asked(
+    require: Require, situation: Situation, identity: Identity, now: int
+) -> tuple[list[tuple[str, ...]], list[int]]:
+    """What a fresh authentication must bring so that `require` would hold on that situation: every list of levels it must be in, and the
+    max_ages that have run out."""
+    levels = [require.acr] if require.acr else []
+    ages = [require.max_age] if require.max_age is not None and now - identity.auth_time > require.max_age else []
     parts = list(require.all or ())
-    if require.any is not None and not any(
-        _holds(each, situation, identity, now, assume=False) for each in require.any
-    ):
-        parts.extend([each for each in require.any if _holds(each, situation, identity, now, assume=True)][:1])
+    if require.any is not None:
+        held = [each for each in require.any if _holds(each, situation, identity, now, assume=False)]
+        parts.extend(
+            (held or [each for each in require.any if _holds(each, situation, identity, now, assume=True)])[:1]
+        )
     for part in parts:
-        part_acr, part_age = _asked(part, situation, identity, now)
-        acr = acr or part_acr
-        if part_age is not None:
-            ages.append(part_age)
-    return acr, min(ages, default=None)
+        more_levels, more_ages = _asked(part, situation, identity, now)
+        levels += more_levels
+        ages += more_ages
+    return levels, ages
 
 
 def reasons(require: Require, identity: Identity, now: int) -> list[str]:

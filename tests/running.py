@@ -415,9 +415,11 @@ class Running(Doors):
     def _end_loop(self) -> None:
         assert self._loop is not None
         assert self._thread is not None
+        self.call(
+            self._loop.shutdown_asyncgens()
+        )  # in its own thread: in this one Playwright may have a loop that runs
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
         self._loop = None
 

@@ -224,19 +224,9 @@ def spelt(tree: ast.Module) -> list[tuple[int, str]]:
     return found
 
 
-SPELLS: Final = {
-    "web.signin": "nonce, prompt and acr_values are keyword arguments of PSC's client, and b'nonce' a purpose"
-}
-
-
 @pytest.mark.parametrize(
     "module",
-    [
-        pytest.param(module, marks=pytest.mark.xfail(strict=True, reason=SPELLS[module]))
-        if module in SPELLS
-        else module
-        for module in modules("web")
-    ],
+    modules("web"),
 )
 def test_the_outer_door_spells_no_oidc_parameter(module: str) -> None:
     """Law: how PSC is spoken to is psc/'s own."""
@@ -290,15 +280,9 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
     assert ast.get_docstring(TREES[module])
 
 
-LONG: Final = {"simulator.faults": "1 041 lines: to be cut in two"}
-
-
 @pytest.mark.parametrize(
     "module",
-    [
-        pytest.param(module, marks=pytest.mark.xfail(strict=True, reason=LONG[module])) if module in LONG else module
-        for module in TREES
-    ],
+    TREES,
 )
 def test_no_file_is_too_long_to_read(module: str) -> None:
     """A thousand lines at most."""

@@ -6,6 +6,7 @@ compressed bodies; more than 1 MiB; more than 2 s to connect or 5 s in all; to s
 """
 
 import asyncio
+import hmac
 import logging
 import os
 import socket
@@ -33,6 +34,7 @@ from forward_auth.psc.messages import (
     Tokens,
 )
 from forward_auth.psc.notes import KEPT, Copy, Notes, note_name
+from forward_auth.psc.strict import encode_base64url
 from forward_auth.psc.tokens import SKEW, IdClaims, LogoutClaims, UnknownKey
 from forward_auth.psc.wire import CONNECT_SECONDS, TOTAL_SECONDS, make_session
 from forward_auth.secret import Secret
@@ -214,6 +216,34 @@ class PSC:
             max_age=max_age,
             acr_values=acr_values,
             ui_locales=ui_locales,
+        )
+
+    def sign_in_url(
+        self,
+        state: str,
+        seed: bytes,
+        *,
+        anew: bool = False,
+        max_age: int | None = None,
+        levels: Sequence[str] | None = None,
+    ) -> str:
+        """Where a browser signs in. `seed`: 32 secret bytes of this sign-in, kept by that browser; from it come the two values that bind
+        PSC's answer to it. `anew`: whoever is signed in there authenticates again. Raises PSCUnavailable."""
+        return self.authorization_url(
+            state=state,
+            nonce=_from_seed(seed, b"nonce"),
+            verifier=_from_seed(seed, b"verifier"),
+            prompt="login" if anew else None,
+            max_age=max_age,
+            acr_values=levels,
+        )
+
+    async def finish_sign_in(
+        self, code: str, seed: bytes, *, max_age: int | None = None, levels: Sequence[str] | None = None
+    ) -> "Authentication":
+        """The end of what sign_in_url began with this seed: see redeem."""
+        return await self.redeem(
+            code, _from_seed(seed, b"verifier"), _from_seed(seed, b"nonce"), acr_values=levels, max_age=max_age
         )
 
     def read_callback(self, pairs: Sequence[tuple[str, str]]) -> str:
@@ -569,6 +599,11 @@ def _no_answer_detail(error: BaseException) -> str:
         return "the name is not known to DNS"
     number = cause.errno if isinstance(cause, OSError) else None
     return f"{type(error).__name__}: {os.strerror(number)}" if number else type(error).__name__
+
+
+def _from_seed(seed: bytes, purpose: bytes) -> str:
+    """256 bits that nobody knows who does not know the seed, as 43 characters of base64url (RFC 7636 §4.1)."""
+    return encode_base64url(hmac.digest(seed, purpose, "sha256"))
 
 
 def _tls_detail(error: BaseException) -> str:

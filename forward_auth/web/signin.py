@@ -7,7 +7,6 @@ second use of a code. Nothing loops: what cannot go on ends in a page with one b
 """
 
 import hashlib
-import hmac
 import json
 import logging
 from collections.abc import Collection, Mapping
@@ -276,9 +275,6 @@ class UnderWay:
     fresh: bool  # the professional was, or will be, asked to authenticate anew
     repeated: bool  # asked a second time because the first left too little of the session
 
-    def secret(self, purpose: bytes) -> str:
-        return to_text(hmac.digest(self.seed, purpose, "sha256"))
-
     def to_bytes(self) -> bytes:
         members = {
             "s": to_text(self.seed),
@@ -334,13 +330,8 @@ async def begin(
     )
     state = to_text(outer.ring.seal("state", about.encode()))
     try:
-        location = outer.psc.authorization_url(
-            state=state,
-            nonce=under_way.secret(b"nonce"),
-            verifier=under_way.secret(b"verifier"),
-            prompt="login" if under_way.fresh else None,
-            max_age=asked.max_age,
-            acr_values=acr or None,
+        location = outer.psc.sign_in_url(
+            state, under_way.seed, anew=under_way.fresh, max_age=asked.max_age, levels=acr or None
         )
     except PSCUnavailable as error:
         outer.metrics.sign_ins.labels("unavailable").inc()
@@ -416,12 +407,8 @@ async def callback(request: web.Request, at: Where) -> web.StreamResponse:
             "callback " + hashlib.sha256(state.encode()).hexdigest(), UNDER_WAY_SECONDS * 2
         ):
             return stale(request, app, again + 1, "a callback was repeated", done)
-        answer = await outer.psc.redeem(
-            code,
-            under_way.secret(b"verifier"),
-            under_way.secret(b"nonce"),
-            acr_values=under_way.acr or None,
-            max_age=under_way.max_age,
+        answer = await outer.psc.finish_sign_in(
+            code, under_way.seed, max_age=under_way.max_age, levels=under_way.acr or None
         )
         identity = read_identity(
             answer.userinfo,

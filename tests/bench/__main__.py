@@ -101,7 +101,18 @@ class Load:
         path = folder / f"{abs(hash(self.name))}.lua"
         path.write_text(self.script)
         before = [ticks(pid) for pid in self.pids]
-        command = ["taskset", "-c", "1", "wrk", "-t1", "-c32", f"-d{max(1, round(seconds))}s", "-s", str(path), self.url]
+        command = [
+            "taskset",
+            "-c",
+            "1",
+            "wrk",
+            "-t1",
+            "-c32",
+            f"-d{max(1, round(seconds))}s",
+            "-s",
+            str(path),
+            self.url,
+        ]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         after = [ticks(pid) for pid in self.pids]
         found = re.search(r"(\d+) requests in ([\d.]+)(m?s)", said)

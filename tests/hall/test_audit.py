@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,17 +161,13 @@ def test_LIFE_03_a_full_disk_is_a_failing_trail(tmp_path: Path) -> None:
         trail.write("enter")
     assert time.monotonic() - began < 1
     assert not trail._write("{}")
-    assert "the audit trail cannot be written: No space left on device" == trail.failing
+    assert trail.failing.startswith("the audit trail cannot be written: ")
+    assert "No space left on device" in trail.failing
     assert trail.refuses_sign_ins
-    with suppress(OSError):  # what is buffered cannot be let go of quietly: see the next test
-        trail._try_open()
+    trail._close()
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full on this system")
-@pytest.mark.xfail(
-    strict=True, reason="_try_open closes a stream that cannot be flushed, outside its try: the writer ends"
-)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_LIFE_03_a_full_disk_that_is_replaced_brings_the_trail_back(tmp_path: Path) -> None:
     """The operator points the file at another disk; the writing thread must still be there."""
     path = tmp_path / "audit.log"
@@ -187,7 +183,6 @@ def test_LIFE_03_a_full_disk_that_is_replaced_brings_the_trail_back(tmp_path: Pa
         assert [1] == counts(path)
 
 
-@pytest.mark.xfail(strict=True, reason="a line that failed stays in the stream's buffer and is written once per try")
 def test_LIFE_03_LOG_03_after_a_full_disk_each_line_stands_once(tmp_path: Path) -> None:
     """No half line, no line twice, however long the disk was full."""
     path = tmp_path / "audit.log"
@@ -247,7 +242,8 @@ def test_stopping_does_not_wait_for_a_sink_that_never_comes_back() -> None:
     for _ in range(20):
         trail.write("enter")
     soon(lambda: trail.failing)
-    assert "the audit trail cannot be written: ValueError" == trail.failing
+    assert trail.failing.startswith("the audit trail cannot be written: ")
+    assert "ValueError" in trail.failing
     began = time.monotonic()
     trail.stop()
     trail.stop()

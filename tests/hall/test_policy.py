@@ -285,9 +285,6 @@ def test_what_a_step_up_brings_is_enough(require: Require, person: Identity) -> 
         assert held(require, came)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the acr lists of several tables are not intersected: PSC is asked for the first"
-)
 def test_a_step_up_asks_for_an_acr_that_satisfies_every_table() -> None:
     """Where one table takes eidas1 or eidas2 and another eidas2 or eidas3, only eidas2 helps."""
     require = Require(acr=("high", "both"), all=(Require(acr=("both", "low")),))

@@ -27,11 +27,12 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from . import authorization, control, discovery, hand, pages, transport
 from .authentication import authenticate
-from .faults import Draft, Faults
+from .faults import Faults
 from .jose import Key, KeyRing, dumps, half_hash
 from .people import Person
 from .people import people as read_people
 from .realm import BackchannelRequest, Client, Code, Grant, Lifetimes, OAuthError, Realm, Session
+from .token_faults import Draft
 
 COOKIE: Final = "psc-simulator-sso"
 CIBA_GRANT: Final = "urn:openid:params:grant-type:ciba"

@@ -133,15 +133,25 @@ def matches(rule: Rule, pattern: str, path: bytes) -> bool:
 
 def judge(require: Mapping[str, Any], person: Person, number: int, now: int) -> tuple[Any, ...]:
     situations = person["situations"]
-    for fresh in (False, True):
-        for index, situation in enumerate(situations or [{}]):
-            if holds(require, situation, person, now, fresh):
-                return ("sign in",) if fresh else ("allow", index if situations else None)
+    for index, situation in enumerate(situations or [{}]):
+        if holds(require, situation, person, now, None):
+            return ("allow", index if situations else None)
+    for level in {person["acr"], *levels(require)}:
+        if any(holds(require, situation, person, now, level) for situation in situations or [{}]):
+            return ("sign in",)
     return ("refuse", number)
 
 
-def holds(require: Mapping[str, Any], situation: Mapping[str, Any], person: Person, now: int, fresh: bool) -> bool:
-    """Every key of one table. `fresh`: as if the person had just authenticated in whatever way is asked for."""
+def levels(require: Mapping[str, Any]) -> set[str]:
+    """Every acr that some table of it asks for."""
+    inner = [*require.get("all", ()), *require.get("any", ())]
+    return {*require.get("acr", ()), *(level for each in inner for level in levels(each))}
+
+
+def holds(
+    require: Mapping[str, Any], situation: Mapping[str, Any], person: Person, now: int, fresh: str | None
+) -> bool:
+    """Every key of one table. `fresh`: as if the person had just authenticated, with that acr."""
 
     def one(key: str, wanted: Any) -> bool:
         if key in ONE_SITUATION:
@@ -153,9 +163,9 @@ def holds(require: Mapping[str, Any], situation: Mapping[str, Any], person: Pers
         if key == "auth_mode":
             return person["auth_mode"] in wanted
         if key == "acr":
-            return fresh or person["acr"] in wanted
+            return (person["acr"] if fresh is None else fresh) in wanted
         if key == "max_age":
-            return fresh or now - person["auth_time"] <= wanted
+            return fresh is not None or now - person["auth_time"] <= wanted
         if key == "account":
             return False  # decision 23
         if key == "all":
@@ -163,6 +173,6 @@ def holds(require: Mapping[str, Any], situation: Mapping[str, Any], person: Pers
         if key == "any":
             return any(holds(each, situation, person, now, fresh) for each in wanted)
         assert key == "not", key
-        return not any(holds(wanted, other, person, now, False) for other in person["situations"] or [{}])
+        return not any(holds(wanted, other, person, now, None) for other in person["situations"] or [{}])
 
     return all(one(key, wanted) for key, wanted in require.items())

@@ -151,6 +151,8 @@ def _serve(parsed: argparse.Namespace) -> int:
     for warning in settings.warnings:
         _log().warning("%s", warning)
     _raise_file_limit()
+    # A busy event loop must hand over to the store's threads often: with the default of 5 ms a point read can wait for a hundred checks.
+    sys.setswitchinterval(0.0005)
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

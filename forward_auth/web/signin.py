@@ -322,6 +322,10 @@ async def begin(
         return failed(
             request, "error", "audit_failing", outer.audit.failing, status=503, action_url=asked.address(outer)
         )
+    if not await outer.psc.answering():  # better our page than the browser's own about a host that does not answer
+        outer.metrics.sign_ins.labels("unavailable").inc()
+        away = PSCUnavailable("psc_away", "PSC does not answer; nobody was sent there")
+        return failure(request, away, asked.address(outer))
     now = int(outer.clock())
     acr = tuple(value for value in asked.acr if value)
     under_way = UnderWay(token_bytes(32), target.location, now, asked.max_age, acr, fresh or asked.switch, repeated)

@@ -169,16 +169,17 @@ class Sessions:
 
     def _login(self, row: LoginRow, key: bytes) -> Login:
         record = read_record(open_record(key, row.sealed, row.id, row.version))
+        auth_time = int(str(record.claims["auth_time"]))  # the sealed one: the row's own column only serves to select
         return Login(
             id_=row.id,
             key=key,
             identity=record.identity,
             sid=record.sid,
-            auth_time=row.auth_time,
+            auth_time=auth_time,
             created=row.created,
             seen=row.seen,
             idle=min(row.idle, self.settings.idle),
-            ends=min(row.ends, row.auth_time + self.settings.absolute),
+            ends=min(row.ends, auth_time + self.settings.absolute),
             version=row.version,
             entered=record.entered,
             renew_after=renew_after(record),

@@ -138,7 +138,11 @@ def exchange(address: Any, method: str, target: str, headers: Mapping[str, str],
     if isinstance(address, str):
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(15)
-        connection.sock.connect(address)
+        try:
+            connection.sock.connect(address)
+        except OSError:
+            connection.close()
+            raise
     else:
         connection.sock = socket.create_connection(tuple(address), timeout=15)
     try:

@@ -19,7 +19,7 @@ import httptools
 
 from forward_auth.dialects import Answer
 from forward_auth.inner.door import CLOSE, Door, Endpoint
-from forward_auth.inner.heads import CRLF, DEFAULT_MARK
+from forward_auth.inner.heads import CRLF, DEFAULT_MARK, Heads
 
 _NOT_FOUND: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
 _FAILED: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
@@ -39,6 +39,7 @@ class Connection(asyncio.Protocol):
         "_door",
         "_double",
         "_headers",
+        "_heads",
         "_last",
         "_learn",
         "_mark",
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Endpoint | None, dict[bytes, bytes], set[bytes] | None, bool, bytes]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._last = False
+        self._heads: Heads | None = None
         self._clean = True  # between two heads: nothing of the next one has been parsed
         self._learn: tuple[Endpoint, dict[bytes, bytes]] | None = None
         self._mark = DEFAULT_MARK
@@ -80,6 +82,8 @@ class Connection(asyncio.Protocol):
         self._addresses = addresses
         self._parser = httptools.HttpRequestParser(self)
         self.since = door.tick
+        # An observer must not be answered from what a proxy's connection has taught.
+        self._heads = door.heads if any(not endpoint.observable for endpoint in addresses.values()) else None
         self._mark = door.heads.mark
         door.connections.add(self)
 
@@ -95,8 +99,8 @@ class Connection(asyncio.Protocol):
             return  # what comes after our last answer is a body, or nobody we know: never read
         door = self._door
         worth_learning = False
-        if self._clean and not self.busy and not door.draining:
-            heads = door.heads
+        heads = self._heads
+        if heads is not None and self._clean and not self.busy and not door.draining:
             before, mark, rest = data.partition(self._mark)
             if mark:
                 target, _, after = rest.partition(CRLF)

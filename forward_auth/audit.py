@@ -88,6 +88,7 @@ class Audit:
                 continue
             if line is None:
                 break
+            self._waiting = None
             while not self._write(line) and not self._stopping.wait(_RETRY):
                 pass  # the line is kept until the sink is back, or until we stop
             if self._lines.empty():
@@ -105,6 +106,8 @@ class Audit:
             else:
                 if self._file < 0 or not self._same_file():
                     self._open()
+                    # Whole: its first half may stand in a file that was moved away.
+                    self._waiting = (line + "\n").encode("ascii")
                 while self._waiting:
                     self._waiting = self._waiting[os.write(self._file, self._waiting) :]
         except (OSError, ValueError) as error:

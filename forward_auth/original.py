@@ -21,6 +21,7 @@ LONGEST_PATH: Final = (
 DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
 _SCHEMES: Final[Mapping[bytes, str]] = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
+_LONGEST_AUTHORITY: Final = 261  # 255 for a name, a colon, five digits
 _HOST: Final = re.compile(
     r"(?:(?P<name>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)\.?|(?P<v6>\[[0-9a-f:.]+\]))(?::(?P<port>[0-9]{1,5}))?"
 )
@@ -53,12 +54,18 @@ class Original(NamedTuple):
         return self.origin + self.target.decode("latin-1")
 
 
-@lru_cache(maxsize=4096)
 def read_origin(scheme: bytes, authority: bytes) -> str | None:
     """`https` and `APP.example.org.:443` -> `https://app.example.org`; None when it has no single reading.
 
     ws and wss count as http and https (proxies differ on it). The answer is a key for an exact look-up, nothing more.
     """
+    if len(scheme) > 5 or len(authority) > _LONGEST_AUTHORITY:  # before it becomes the key of a cache
+        return None
+    return _read_origin(scheme, authority)
+
+
+@lru_cache(maxsize=4096)
+def _read_origin(scheme: bytes, authority: bytes) -> str | None:
     plain = _SCHEMES.get(scheme.lower())
     if plain is None:
         return None
@@ -68,7 +75,7 @@ def read_origin(scheme: bytes, authority: bytes) -> str | None:
 
 def read_authority(authority: bytes, scheme: str) -> str | None:
     """`Host[:port]` in canonical form: lower case, no trailing dot, no default port; None when it is not exactly that."""
-    if not authority or len(authority) > 261:  # 255 for a name, a colon, five digits
+    if not authority or len(authority) > _LONGEST_AUTHORITY:
         return None
     try:
         text = authority.decode("ascii").lower()

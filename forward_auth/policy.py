@@ -68,22 +68,24 @@ def judge(require: Require, identity: Identity, now: int) -> Verdict:
     situations = identity.situations or (_NOBODY,)
     until = _first_expiry(require, identity, now)
     for situation in situations:
-        if _holds(require, situation, identity, now, assume=False):
+        if _holds(require, situation, identity, now):
             return Verdict(True, situation if identity.situations else None, until)
     for situation in situations:
-        if _holds(require, situation, identity, now, assume=True):
-            levels, ages = _asked(require, situation, identity, now)
-            acr = tuple(level for level in (levels[0] if levels else ()) if all(level in each for each in levels))
-            if levels and not acr:
-                continue  # no single authentication would satisfy every table
-            asked = acr if identity.acr not in acr else ()
-            if asked or ages:
-                return Verdict(False, None, until, True, asked, min(ages, default=None))
+        mended = _mended(require, situation, identity, now)
+        if mended is not None:
+            return Verdict(False, None, until, True, *mended)
     return Verdict(False, None, until)
 
 
-def _holds(require: Require, situation: Situation, identity: Identity, now: int, *, assume: bool) -> bool:
-    """One table on one situation. `assume`: as if the person had just authenticated as strongly as asked."""
+def _holds(
+    require: Require,
+    situation: Situation,
+    identity: Identity,
+    now: int,
+    acr: str | None = None,
+    age: int | None = None,
+) -> bool:
+    """One table on one situation. `acr`, `age`: as if the person had authenticated at that level, that many seconds ago."""
     for key in _SITUATION_KEYS:
         wanted: tuple[str, ...] = getattr(require, key)
         if wanted and getattr(situation, key) not in wanted:
@@ -98,23 +100,18 @@ def _holds(require: Require, situation: Situation, identity: Identity, now: int,
         return False
     if require.account is not None:  # no linked accounts in this version: never met, whichever way it is asked
         return False
-    if not assume:
-        if require.acr and identity.acr not in require.acr:
-            return False
-        if require.max_age is not None and now - identity.auth_time > require.max_age:
-            return False
-    if require.all is not None and not all(
-        _holds(each, situation, identity, now, assume=assume) for each in require.all
-    ):
+    if require.acr and (identity.acr if acr is None else acr) not in require.acr:
         return False
-    if require.any is not None and not any(
-        _holds(each, situation, identity, now, assume=assume) for each in require.any
-    ):
+    if require.max_age is not None and (now - identity.auth_time if age is None else age) > require.max_age:
+        return False
+    if require.all is not None and not all(_holds(each, situation, identity, now, acr, age) for each in require.all):
+        return False
+    if require.any is not None and not any(_holds(each, situation, identity, now, acr, age) for each in require.any):
         return False
     if require.not_ is not None:
         # «not» speaks of the person: it holds only if no situation satisfies the table. Never under an assumption.
         for other in identity.situations or (_NOBODY,):
-            if _holds(require.not_, other, identity, now, assume=False):
+            if _holds(require.not_, other, identity, now):
                 return False
     return True
 
@@ -132,24 +129,22 @@ def _first_expiry(require: Require, identity: Identity, now: int) -> int:
     return min((end for end in ends if end > now), default=FOREVER)
 
 
-def _asked(
+def _mended(
     require: Require, situation: Situation, identity: Identity, now: int
-) -> tuple[list[tuple[str, ...]], list[int]]:
-    """What a fresh authentication must bring so that `require` would hold on that situation: every list of levels it must be in, and the
-    max_ages that have run out."""
-    levels = [require.acr] if require.acr else []
-    ages = [require.max_age] if require.max_age is not None and now - identity.auth_time > require.max_age else []
-    parts = list(require.all or ())
-    if require.any is not None:
-        held = [each for each in require.any if _holds(each, situation, identity, now, assume=False)]
-        parts.extend(
-            (held or [each for each in require.any if _holds(each, situation, identity, now, assume=True)])[:1]
-        )
-    for part in parts:
-        more_levels, more_ages = _asked(part, situation, identity, now)
-        levels += more_levels
-        ages += more_ages
-    return levels, ages
+) -> tuple[tuple[str, ...], int | None] | None:
+    """What a new authentication must bring so that `require` would hold on that situation: the levels any of which will do (none: the
+    present one does), and the greatest age that will (None: the present one does). None when no authentication would mend it."""
+    tables = tuple(_tables(require))
+    levels = tuple(dict.fromkeys(level for each in tables for level in each.acr))
+    ages = {each.max_age for each in tables if each.max_age is not None and each.max_age < now - identity.auth_time}
+    for age in sorted(ages, reverse=True):
+        if _holds(require, situation, identity, now, age=age):
+            return (), age
+    for asked in (None, *sorted(ages, reverse=True)):
+        enough = tuple(level for level in levels if _holds(require, situation, identity, now, level, asked))
+        if enough:
+            return enough, asked
+    return None
 
 
 def reasons(require: Require, identity: Identity, now: int) -> list[str]:
@@ -186,13 +181,11 @@ def _reasons(require: Require, situation: Situation, identity: Identity, now: in
         yield f"authenticated {now - identity.auth_time} s ago, more than {require.max_age} s"
     for part in require.all or ():
         yield from _reasons(part, situation, identity, now)
-    if require.any is not None and not any(
-        _holds(each, situation, identity, now, assume=False) for each in require.any
-    ):
+    if require.any is not None and not any(_holds(each, situation, identity, now) for each in require.any):
         alternatives = ["; ".join(_reasons(part, situation, identity, now)) for part in require.any]
         yield "none of: " + " | ".join(alternatives)
     if require.not_ is not None and any(
-        _holds(require.not_, other, identity, now, assume=False) for other in identity.situations or (_NOBODY,)
+        _holds(require.not_, other, identity, now) for other in identity.situations or (_NOBODY,)
     ):
         yield "`not` forbids it"
 

@@ -202,6 +202,25 @@ def test_LIFE_03_LOG_03_after_a_full_disk_each_line_stands_once(tmp_path: Path) 
     assert [1, 2, 3] == counts(path)
 
 
+def test_LIFE_03_a_line_half_written_stands_whole_in_the_next_file(tmp_path: Path) -> None:
+    """The disk filled in the middle of a line and the file was moved away: the new one begins with the whole line."""
+    path = tmp_path / "audit.log"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with running(path) as trail:
+        trail.write("enter", count=1)
+        soon(lambda: counts(path) == [1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+        try:
+            trail.write("enter", count=2)
+            soon(lambda: trail.failing)
+            path.rename(tmp_path / "audit.log.1")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        soon(lambda: not trail.failing)
+        trail.write("enter", count=3)
+    assert [2, 3] == counts(path)
+
+
 class Stuck(io.StringIO):
     """A sink that takes a line and gives nothing back until it is let go."""
 

@@ -406,7 +406,11 @@ def _tcp_socket(listener: Listener) -> socket.socket:
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((listener.host, listener.port))
+    try:
+        sock.bind((listener.host, listener.port))
+    except OSError:
+        sock.close()
+        raise
     sock.setblocking(False)
     return sock
 
@@ -419,6 +423,9 @@ def _unix_socket(listener: Listener, group: str | None) -> socket.socket:
     before = os.umask(0o117)  # born 0660: there is no moment in which others may connect
     try:
         sock.bind(str(path))
+    except OSError:
+        sock.close()
+        raise
     finally:
         os.umask(before)
     if group is not None:

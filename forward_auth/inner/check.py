@@ -146,6 +146,10 @@ class Check:
             self._observe(perf_counter() - began)
         return answer
 
+    def failed(self) -> None:
+        """An exception came out of one of the above, and was answered with 503."""
+        self._count["error"][""] += 1
+
     async def _ask_store(self, original: Original, lookup: Lookup, now: float) -> Answer:
         decision: Decision | Lookup
         try:

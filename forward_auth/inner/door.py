@@ -44,6 +44,8 @@ class Endpoint(Protocol):
         self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
     ) -> Answer | Awaitable[Answer]: ...
 
+    def failed(self) -> None: ...
+
 
 class Held(Protocol):
     """A connection, as the door sees it (protocol.py has it)."""

@@ -110,8 +110,7 @@ class Connection(asyncio.Protocol):
                     try:
                         answer = head.endpoint.again(head, target)
                     except Exception:
-                        log.exception("a check failed; it was refused")
-                        answer = _FAILED
+                        answer = _failed(head.endpoint)
                     if answer is not None:
                         transport.write(answer + CRLF)
                         return
@@ -123,7 +122,10 @@ class Connection(asyncio.Protocol):
         self._clean = not self.head and data.endswith(_END)
         learn, self._learn = self._learn, None
         if worth_learning and learn is not None and self._clean and not self._last and not self.busy:
-            self._mark = door.heads.learn(data, *learn) or self._mark
+            try:
+                self._mark = door.heads.learn(data, *learn) or self._mark
+            except Exception:  # the answer is out; the connection need not suffer
+                log.exception("a head could not be remembered")
 
     def _read_carefully(self, data: bytes) -> None:
         if not self.head:
@@ -134,13 +136,25 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._last = True  # answered as the plain GET it is to us, with Connection: close
         except httptools.HttpParserError:
-            self._door.bad_requests += 1
-            self.refuse(_BAD_REQUEST)
+            if (
+                not self._last
+            ):  # else it is what stands behind our last answer, which may still be waiting for the store
+                self._door.bad_requests += 1
+                self.refuse(_BAD_REQUEST)
             return
+        if self._last:
+            return
+        if self.head == 1 and len(data) > 1:  # another head has begun behind a whole one: its bytes count too
+            self.head = max(1, len(data) - data.rfind(_END) - len(_END))
         if self.head > self._door.limits.head_bytes:
             self.refuse(_TOO_LARGE)
 
     # -- llhttp's callbacks ----------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.head = (
+            self.head or 1
+        )  # from the first byte on, a head is under way: also one behind a whole one in the same read
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -171,6 +185,10 @@ class Connection(asyncio.Protocol):
         self._headers, self._double, self._url = {}, None, b""
         if self._last:
             return
+        if (
+            size > limits.head_bytes
+        ):  # of this read, which may hold a body or further heads: then count what is this head's
+            size = len(url) + sum(len(name) + len(value) + 4 for name, value in headers.items())
         if size > limits.head_bytes or len(headers) >= limits.header_lines or len(url) > limits.target_bytes:
             self.refuse(_TOO_LARGE)
             return
@@ -202,8 +220,7 @@ class Connection(asyncio.Protocol):
         try:
             answer = endpoint.serve(headers, _NONE if double is None else double)
         except Exception:
-            log.exception("a check failed; it was refused")
-            answer = _FAILED
+            answer = _failed(endpoint)
         if type(answer) is bytes and self._transport is not None:
             self._transport.write(answer + (CLOSE if last else CRLF))
             if last:
@@ -211,11 +228,11 @@ class Connection(asyncio.Protocol):
             elif double is None:
                 self._learn = (endpoint, headers)
         else:
-            self._say(answer, last, self._parser.get_method())
+            self._say(endpoint, answer, last, self._parser.get_method())
 
     # -- answering -------------------------------------------------------------------------------------------------------------
 
-    def _say(self, answer: Answer | Awaitable[Answer], last: bool, method: bytes) -> None:
+    def _say(self, endpoint: Endpoint | None, answer: Answer | Awaitable[Answer], last: bool, method: bytes) -> None:
         """Write an answer, or begin to wait for it; nothing more is read meanwhile."""
         if isinstance(answer, bytes | tuple):
             self._answer(answer, last, method)
@@ -223,16 +240,17 @@ class Connection(asyncio.Protocol):
         self.busy = True
         if self._transport is not None:
             self._transport.pause_reading()
-        self._task = asyncio.get_running_loop().create_task(self._serve_later(answer, last, method))
+        self._task = asyncio.get_running_loop().create_task(self._serve_later(endpoint, answer, last, method))
 
-    async def _serve_later(self, awaited: Awaitable[Answer], last: bool, method: bytes) -> None:
+    async def _serve_later(
+        self, endpoint: Endpoint | None, awaited: Awaitable[Answer], last: bool, method: bytes
+    ) -> None:
         answer: Answer
         coming: Answer | Awaitable[Answer]
         try:
             answer = await awaited
         except Exception:
-            log.exception("a check failed; it was refused")
-            answer = _FAILED
+            answer = _failed(endpoint)
         self.busy = False
         self._task = None
         self.since = self._door.tick
@@ -242,9 +260,8 @@ class Connection(asyncio.Protocol):
             try:
                 coming = _NOT_FOUND if endpoint is None else endpoint.serve(headers, double or _NONE)
             except Exception:
-                log.exception("a check failed; it was refused")
-                coming = _FAILED
-            self._say(coming, its_last, its_method)
+                coming = _failed(endpoint)
+            self._say(endpoint, coming, its_last, its_method)
         if self._transport is not None and not self.busy and not self._transport.is_closing():
             self._transport.resume_reading()
             if self._door.draining:
@@ -275,6 +292,14 @@ class Connection(asyncio.Protocol):
     def close_when_idle(self) -> None:
         if not self.busy and not self.head:
             self.close()
+
+
+def _failed(endpoint: Endpoint | None) -> bytes:
+    """An exception is a refusal, in the log and counted."""
+    log.exception("a check failed; it was refused")
+    if endpoint is not None:
+        endpoint.failed()
+    return _FAILED
 
 
 _NONE: Final[frozenset[bytes]] = frozenset()

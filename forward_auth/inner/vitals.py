@@ -33,6 +33,10 @@ class Vital:
         """Nothing that would be worth remembering."""
         return
 
+    def failed(self) -> None:
+        """The log line says it; these are not counted as checks."""
+        return
+
     def serve(self, headers: Mapping[bytes, bytes], doubled: object) -> Answer:
         ok, content_type, body = self._make()
         return _page(b"200 OK" if ok else b"503 Service Unavailable", content_type, body)

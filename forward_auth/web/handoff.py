@@ -85,7 +85,7 @@ async def _give(request: web.Request, at: Where, target: Target, bind: str) -> w
     login = await login_of(request, at)
     if login is None:
         return redirect(Start(target.location).address(outer))
-    if not may_pass(login, target.hostname, outer.clock()):
+    if not may_pass(login, target, outer.clock()):
         return looping(request, target)
     code = await outer.sessions.make_code(login, target.hostname, digest)
     if code is None:

@@ -51,7 +51,9 @@ MOST_UNDER_WAY: Final = 5
 MOST_COOKIE_BYTES: Final = 6 * 1024
 LEAST_REMAINING: Final = 300  # a login that would end sooner is asked of PSC again, with a fresh authentication
 _PASSES: Final = 3
+_PASSES_OF_HOST: Final = 12
 _PASS_SECONDS: Final = 30
+_PLACES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,18 +232,23 @@ def onwards(
     """The next step for somebody signed in at the origin: the address itself when it is on this host, else the hand-off to its host."""
     outer = request.app[OUTER]
     if target.hostname == at.hostname:
-        if not may_pass(login, target.hostname, outer.clock()):
+        if not may_pass(login, target, outer.clock()):
             return looping(request, target)
         return redirect(target.location, cookies)
     return redirect(outer.url("handoff", target.origin, to=target.location), cookies)
 
 
-def may_pass(login: Login, hostname: str, now: float) -> bool:
-    """The loop guard: the third time within 30 s that one login is sent to one host, something is wrong and a page says what."""
-    recent = [moment for moment in login.passes.get(hostname, ()) if now - moment < _PASS_SECONDS]
-    recent.append(now)
-    login.passes[hostname] = recent[-_PASSES:]
-    return len(recent) < _PASSES
+def may_pass(login: Login, target: Target, now: float) -> bool:
+    """The loop guard. The third time within 30 s that one login is sent to one address, or the twelfth time to one host, something is wrong
+    and a page says what. (A loop repeats its address; five tabs that a browser restores at once each have their own.)"""
+    for place, most in ((target.location, _PASSES), (target.hostname, _PASSES_OF_HOST)):
+        recent = [moment for moment in login.passes.get(place, ()) if now - moment < _PASS_SECONDS]
+        if len(recent) >= most - 1:
+            return False
+        if len(login.passes) >= _PLACES and place not in login.passes:
+            login.passes.clear()
+        login.passes[place] = [*recent, now]
+    return True
 
 
 def looping(request: web.Request, target: Target) -> web.Response:

@@ -33,4 +33,6 @@ def test_HDR_09_an_observer_learns_nothing_from_a_proxy(running: Running) -> Non
     answer = from_address(running, "127.0.0.2", head)
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"X-PSC" not in answer
-    assert from_address(running, "127.0.0.2", b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+    assert from_address(running, "127.0.0.2", b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").startswith(
+        b"HTTP/1.1 200 OK\r\n"
+    )

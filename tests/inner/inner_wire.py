@@ -7,9 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any, Self
 
-FORWARDED = (
-    b"X-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: dossier.hopital.example\r\nX-Forwarded-Uri: /a\r\n"
-)
+FORWARDED = b"X-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: dossier.hopital.example\r\nX-Forwarded-Uri: /a\r\n"
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,11 @@ class Wire:
             if source is not None:
                 self.sock.bind((source, 0))
         self.sock.settimeout(5)
-        self.sock.connect(address if isinstance(address, str) else tuple(address))
+        try:
+            self.sock.connect(address if isinstance(address, str) else tuple(address))
+        except OSError:
+            self.sock.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -47,6 +47,9 @@ class Endpoint(Protocol):
     def failed(self) -> None: ...
 
 
+Rights = tuple[Mapping[bytes, Endpoint], Heads | None]
+
+
 class Held(Protocol):
     """A connection, as the door sees it (protocol.py has it)."""
 
@@ -82,19 +85,20 @@ class Door:
         self._trusted = trusted
         self._observers = observers
         self.heads = Heads()
-        self._rights: dict[str, Mapping[bytes, Endpoint] | None] = {}
-        self._unix: Mapping[bytes, Endpoint] = endpoints()
+        self._rights: dict[str, Rights | None] = {}
+        self._unix: Rights = (endpoints(), self.heads)
 
     def reload(self) -> None:
         """Other networks or endpoints: new connections are judged by them, the old ones are closed when next idle."""
         self._rights.clear()
         self.heads.clear()
-        self._unix = self._endpoints()
+        self._unix = (self._endpoints(), self.heads)
         for connection in tuple(self.connections):
             connection.close_when_idle()
 
-    def addresses_for(self, peer: Any) -> Mapping[bytes, Endpoint] | None:
-        """What this peer may ask; None when it is neither trusted nor an observer. Who reached a unix socket is trusted: the
+    def addresses_for(self, peer: Any) -> Rights | None:
+        """What this peer may ask, and the heads it may be recognised by: none for an observer, who must not be answered from what a
+        proxy's connection has taught. None when it is neither trusted nor an observer. Who reached a unix socket is trusted: the
         directory's and the socket's permissions have already judged."""
         if not isinstance(peer, tuple):
             return self._unix
@@ -105,14 +109,14 @@ class Door:
             self._rights[host] = self._judge(host)
         return self._rights[host]
 
-    def _judge(self, host: str) -> Mapping[bytes, Endpoint] | None:
+    def _judge(self, host: str) -> Rights | None:
         address = ip_address(host.partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None)
         address = mapped or address
         if any(address in network for network in self._trusted()):
-            return self._endpoints()
+            return self._endpoints(), self.heads
         if any(address in network for network in self._observers()):
-            return {target: endpoint for target, endpoint in self._endpoints().items() if endpoint.observable}
+            return {target: endpoint for target, endpoint in self._endpoints().items() if endpoint.observable}, None
         return None
 
     def sweep(self) -> None:

@@ -19,11 +19,13 @@ DEFAULT_MARK: Final = b"\r\nX-Forwarded-Uri: "
 
 
 class Head(NamedTuple):
-    """`endpoint`: whose it is; `headers`: lower-case names, with the target of when it was learnt; `reading`: what that endpoint made of it."""
+    """`endpoint`: whose it is; `headers`: lower-case names, with the target of when it was learnt; `reading`: what that endpoint made of it;
+    `last`: it asked for the connection to be closed."""
 
     endpoint: Any
     headers: Mapping[bytes, bytes]
     reading: Any
+    last: bool
 
 
 class Heads:
@@ -53,9 +55,9 @@ class Heads:
         self._once.add(mark)
         return False
 
-    def learn(self, data: bytes, endpoint: Any, headers: dict[bytes, bytes]) -> bytes | None:
-        """`data` was one whole head, read as `headers`, none of them twice, on a connection that stays open. -> how this proxy spells the line
-        of the target, None when there is nothing to learn."""
+    def learn(self, data: bytes, endpoint: Any, headers: dict[bytes, bytes], last: bool) -> bytes | None:
+        """`data` was one whole head, read as `headers`, none of them twice, without a body. -> how this proxy spells the line of the target,
+        None when there is nothing to learn."""
         if len(data) > _LARGEST or data.count(b"\n") != len(headers) + 2:
             return None
         line = _TARGET_LINE.search(data)
@@ -70,6 +72,6 @@ class Heads:
             table = self.known if reading.ticket is not None else self.refused
             if len(table) >= _MOST:
                 table.clear()  # cheaper than keeping an order; what is used comes back with one careful reading
-            table[before, after] = Head(endpoint, headers, reading)
+            table[before, after] = Head(endpoint, headers, reading, last)
         self.mark = mark
         return mark

@@ -59,12 +59,13 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._double: set[bytes] | None = None
         self._url = b""
-        self._waiting: deque[tuple[Endpoint | None, dict[bytes, bytes], set[bytes] | None, bool, bytes]] = deque()
+        self._parser: httptools.HttpRequestParser | None = None  # made by the first head that takes the careful road
+        self._waiting: deque[tuple[Endpoint | None, dict[bytes, bytes], set[bytes] | None, bool, bytes]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._last = False
         self._heads: Heads | None = None
         self._clean = True  # between two heads: nothing of the next one has been parsed
-        self._learn: tuple[Endpoint, dict[bytes, bytes]] | None = None
+        self._learn: tuple[Endpoint, dict[bytes, bytes], bool] | None = None
         self._mark = DEFAULT_MARK
         self.busy = False
         self.head = 0
@@ -73,17 +74,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's own class derives from nothing of asyncio's
         door = self._door
-        addresses = door.addresses_for(transport.get_extra_info("peername"))
-        if addresses is None or len(door.connections) >= door.limits.connections:
+        rights = door.addresses_for(transport.get_extra_info("peername"))
+        if rights is None or len(door.connections) >= door.limits.connections:
             door.refused_peers += 1
             transport.abort()
             return
         self._transport = transport
-        self._addresses = addresses
-        self._parser = httptools.HttpRequestParser(self)
+        self._addresses, self._heads = rights
         self.since = door.tick
-        # An observer must not be answered from what a proxy's connection has taught.
-        self._heads = door.heads if any(not endpoint.observable for endpoint in addresses.values()) else None
         self._mark = door.heads.mark
         door.connections.add(self)
 
@@ -112,7 +110,12 @@ class Connection(asyncio.Protocol):
                     except Exception:
                         answer = _failed(head.endpoint)
                     if answer is not None:
-                        transport.write(answer + CRLF)
+                        if head.last:
+                            self._last = True
+                            transport.write(answer + CLOSE)
+                            transport.close()
+                        else:
+                            transport.write(answer + CRLF)
                         return
                 else:
                     worth_learning = heads.again(before, after)
@@ -121,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._read_carefully(data)
         self._clean = not self.head and data.endswith(_END)
         learn, self._learn = self._learn, None
-        if worth_learning and learn is not None and self._clean and not self._last and not self.busy:
+        if worth_learning and learn is not None and self._clean and not self.busy:
             try:
                 self._mark = door.heads.learn(data, *learn) or self._mark
             except Exception:  # the answer is out; the connection need not suffer
@@ -132,6 +135,8 @@ class Connection(asyncio.Protocol):
             self.since = self._door.tick
         self.head += len(data)
         try:
+            if self._parser is None:
+                self._parser = httptools.HttpRequestParser(self)
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._last = True  # answered as the plain GET it is to us, with Connection: close
@@ -198,21 +203,24 @@ class Connection(asyncio.Protocol):
         endpoint = self._addresses.get(url)
         if endpoint is None and b"?" in url:  # Caddy appends the client's query; it means nothing here
             endpoint = self._addresses.get(url.partition(b"?")[0])
+        parser = self._parser
+        assert parser is not None  # it is calling us
+        more = b"transfer-encoding" in headers or b"upgrade" in headers or headers.get(b"content-length", b"0") != b"0"
         last = (
-            endpoint is None
-            or not self._parser.should_keep_alive()
+            more
+            or endpoint is None
             or door.draining
-            or b"transfer-encoding" in headers
-            or b"upgrade" in headers
-            or headers.get(b"content-length", b"0") != b"0"
-            or (b"connection" in headers and self._parser.get_http_version() != "1.1")
+            or not parser.should_keep_alive()
+            or (b"connection" in headers and parser.get_http_version() != "1.1")
         )
         self._last = last
         if self.busy:
+            if self._waiting is None:
+                self._waiting = deque()
             if len(self._waiting) >= limits.pipelined:
                 self.refuse(_BAD_REQUEST)
             else:
-                self._waiting.append((endpoint, headers, double, last, self._parser.get_method()))
+                self._waiting.append((endpoint, headers, double, last, parser.get_method()))
             return
         if endpoint is None:
             self._answer(_NOT_FOUND, last, b"")
@@ -225,10 +233,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(answer + (CLOSE if last else CRLF))
             if last:
                 self._transport.close()
-            elif double is None:
-                self._learn = (endpoint, headers)
+            if double is None and not more and not door.draining:
+                self._learn = (endpoint, headers, last)
         else:
-            self._say(endpoint, answer, last, self._parser.get_method())
+            self._say(endpoint, answer, last, parser.get_method())
 
     # -- answering -------------------------------------------------------------------------------------------------------------
 

@@ -328,6 +328,8 @@ class Service:
         outer = self.outer
         assert outer is not None
         old = self.settings
+        if {(key.id, key.secret) for key in self.ring.keys} - {(key.id, key.secret) for key in ring.keys}:
+            self.memory.forget_everything()  # a key was dropped: no ticket made under it is answered from memory any more
         self.settings = settings
         self.ring = self.sessions.ring = outer.ring = ring
         self.pages = outer.pages = pages

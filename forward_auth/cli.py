@@ -8,8 +8,10 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import io
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -18,21 +20,48 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from forward_auth import __version__
 from forward_auth.errors import ConfigError, ForwardAuthError, StoreUnavailable
 
 T = TypeVar("T")
 DONE, FAILED, WRONG = 0, 1, 2
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 §5.6.2
 
 
 class Usage(Exception):
     """Wrong usage: the sentence is for the person at the terminal."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does; the usage is one --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{self.prog}: {message}; see: {self.prog} --help")
+        raise SystemExit(WRONG)
+
+
+def _complain(sentence: str) -> None:
+    """One line on standard error, whatever was typed or stands in a file's name."""
+    print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence), file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. -> exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no É gets \xc9, not a traceback
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `… | head`: nobody reads on, which is no fault; and nothing is said of it when Python ends
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["simulator"]:  # a program of its own; it knows nothing of us, nor we of it
         from forward_auth.simulator.command import main as simulator
@@ -49,24 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(parsed)
     except ConfigError as error:
         for mistake in error.mistakes:
-            print(mistake, file=sys.stderr)
+            _complain(str(mistake))
         return WRONG
     except Usage as error:
-        print(f"psc-forward-auth: {error}", file=sys.stderr)
+        _complain(f"psc-forward-auth: {error}")
         return WRONG
     except ForwardAuthError as error:
-        print(f"psc-forward-auth: {error.detail or error.code}", file=sys.stderr)
-        return WRONG if error.code == "keys" else FAILED
-    except BrokenPipeError:
-        return FAILED
+        _complain(f"psc-forward-auth: {error.detail or error.code}")
+        return WRONG if error.code in ("keys", "keys_exist") else FAILED
     except KeyboardInterrupt:
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="psc-forward-auth", description="Forward authentication with Pro Santé Connect."
-    )
+    parser = _Parser(prog="psc-forward-auth", description="Forward authentication with Pro Santé Connect.")
     parser.add_argument("--version", action="version", version=f"psc-forward-auth {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -112,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="APP=URL",
         help="where an application listens, e.g. dossier=http://127.0.0.1:8080",
     )
+
+    # Only for --help: main hands the whole command line over before it is read here.
+    commands.add_parser("simulator", help="a pretend PSC, for trials and tests", add_help=False)
 
     keys = add("keys", _keys, "the key ring: new, list, rotate")
     keys.add_argument("action", choices=["new", "list", "rotate"])
@@ -237,7 +265,7 @@ def _check(path: Path) -> int:
 
         read_ring(keys_file)
     for warning in settings.warnings:
-        print(warning, file=sys.stderr)
+        _complain(str(warning))
     print(f"{path}: ok, {len(settings.apps)} {'app' if len(settings.apps) == 1 else 'apps'}")
     return DONE
 
@@ -255,16 +283,26 @@ def _proxy_config(parsed: argparse.Namespace) -> int:
     upstreams = dict(pair.split("=", 1) for pair in parsed.upstream if "=" in pair)
     if len(upstreams) != len(parsed.upstream):
         raise Usage("--upstream takes APP=URL, each app once")
-    print(proxy_config(parsed.kind, _load(parsed.config), parsed.app, upstreams=upstreams), end="")
+    settings = _load(parsed.config)
+    apps = [app.name for app in settings.apps]
+    for name in upstreams:
+        if name not in apps:
+            raise Usage(f"--upstream {name}=…: no app has this name; these are: {', '.join(apps)}")
+    print(proxy_config(parsed.kind, settings, parsed.app, upstreams=upstreams), end="")
     return DONE
 
 
 def _explain(parsed: argparse.Namespace) -> int:
     from forward_auth.explain import explain, person_of
+    from forward_auth.identity import IdentityError
 
     settings = _load(parsed.config)
+    _askable(parsed.method, parsed.url)
     now = int(time.time())
-    identity = person_of(_userinfo(parsed.person), settings, now)
+    try:
+        identity = person_of(_userinfo(parsed.person), settings, now)
+    except IdentityError as error:
+        raise Usage(f"{parsed.person}: not the userinfo of a professional: {error.detail or error.code}") from None
     explanation = explain(settings, identity, parsed.method, parsed.url, now)
     if parsed.json:
         print(json.dumps({"decision": explanation.decision, "why": list(explanation.lines)}, ensure_ascii=False))
@@ -273,6 +311,18 @@ def _explain(parsed: argparse.Namespace) -> int:
         for line in explanation.lines:
             print(line)
     return DONE
+
+
+def _askable(method: str, url: str) -> None:
+    """What no proxy could ask about is a slip of the keyboard, not a refusal. Raises Usage."""
+    from forward_auth.original import read_origin
+
+    if not _METHOD.fullmatch(method):
+        raise Usage(f"{method}: not a method; write GET, POST, …")
+    scheme, mark, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if not mark or read_origin(os.fsencode(scheme), os.fsencode(authority)) is None:
+        raise Usage(f"{url}: not an absolute address with one scheme and one host; write https://HOST/PATH")
 
 
 def _userinfo(person: str) -> dict[str, object]:
@@ -288,7 +338,7 @@ def _userinfo(person: str) -> dict[str, object]:
                     f"{person}: neither a file nor one of the simulator's people; these are: {', '.join(sorted(people))}"
                 )
             document = people[person]["userinfo"]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Usage(f"{person}: not a userinfo JSON document ({type(error).__name__})") from None
     if not isinstance(document, dict):
         raise Usage(f"{person}: a userinfo document is a JSON object")
@@ -359,7 +409,7 @@ def _told(settings: Any, found: list[Any], ended: list[str]) -> None:
         audit.write("ended", outcome="ended", cause="administrator", login=login, subject=subjects.get(login, ""))
     audit.stop()
     if audit.failing:
-        print(f"psc-forward-auth: ended, but {audit.failing}", file=sys.stderr)
+        _complain(f"psc-forward-auth: ended, but {audit.failing}")
 
 
 def _named(entry: Any, wanted: list[str]) -> bool:
@@ -406,7 +456,10 @@ def _when(seconds: int) -> str:
 def _demo(parsed: argparse.Namespace) -> int:
     from forward_auth.demo import DemoError, run
 
-    port = parsed.port if parsed.port is not None else int(os.environ.get("DEMO_PORT") or 8080)
+    text = str(parsed.port) if parsed.port is not None else os.environ.get("DEMO_PORT") or "8080"
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise Usage(f"{text}: not a port; --port and DEMO_PORT take a number from 1 to 65535")
+    port = int(text)
     try:
         return run(port, parsed.config, dict(os.environ))
     except DemoError as error:

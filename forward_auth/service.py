@@ -6,6 +6,7 @@ everything it needs is there; to change anything on a reload whose configuration
 
 import asyncio
 import contextlib
+import errno
 import grp
 import logging
 import os
@@ -17,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 from aiohttp import web
 
 from forward_auth import __version__, dialects
@@ -121,7 +123,11 @@ class Service:
         stack = self._stack
         self.audit.start()
         stack.callback(self.audit.stop)
+        if self.audit.failing:  # who is in stays in, but nobody can sign in: not to be found out from the first phone call
+            log.error("%s", self.audit.failing)
         await stack.enter_async_context(self.sessions.running())
+        self._http = _session_with(self.settings)
+        stack.push_async_callback(self._close_psc)
         psc = await self._open_psc()
         self.outer = Outer(
             settings=self.settings,
@@ -136,7 +142,6 @@ class Service:
             clock=self.clock,
             authorities=self._authorities(),
         )
-        stack.push_async_callback(self._close_psc)
         self._observe()
         self._endpoints = self._compile_endpoints()
         for listener in self.settings.server.inner:
@@ -170,18 +175,16 @@ class Service:
     async def _open_psc(self) -> PSC:
         settings = self.settings
         base = settings.server.origin.text + settings.server.path_prefix
-        session = make_session(settings.psc)
         psc = PSC(
             settings.psc,
             redirect_uri=base + "/callback",
             post_logout_redirect_uri=base + "/signed-out",
-            http=session,
+            http=self._http,
             clock=self.clock,
             notes=SealedNotes(self.sessions.store, self.ring),
             observe=self.metrics.psc_request,
             log=logging.getLogger("forward_auth.psc"),
         )
-        self._http = session
         await psc.start()
         return psc
 
@@ -298,14 +301,13 @@ class Service:
                 if listener.kind == "unix"
                 else _tcp_socket(listener)
             )
-        except (OSError, KeyError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
+        except OSError as error:
             cure = (
                 "its directory must exist and be ours"
-                if listener.kind == "unix"
+                if listener.kind == "unix" and error.errno != errno.EADDRINUSE
                 else "is another program listening there?"
             )
-            raise CannotStart("listen", f"cannot listen on {listener}: {reason}; {cure}") from None
+            raise CannotStart("listen", f"cannot listen on {listener}: {error.strerror or error}; {cure}") from None
         self._stack.callback(_close_listener, sock, listener)
         return sock
 
@@ -319,7 +321,7 @@ class Service:
 
     async def reload(self, settings: Settings) -> tuple[str, ...]:
         """Take up a new configuration that is already judged. -> the keys whose change needs a restart (their old value stays). Raises
-        RingError or ConfigError before anything has changed."""
+        RingError, CannotStart or ConfigError before anything has changed."""
         kept = restart_needed(self.settings, settings)
         settings = _with_what_stays(self.settings, settings)
         ring = load_ring(settings, int(self.clock())) if settings.server.keys_file is not None else self.ring
@@ -328,6 +330,10 @@ class Service:
         outer = self.outer
         assert outer is not None
         old = self.settings
+        psc_changed = (
+            old.psc != settings.psc or old.psc.client_secret.reveal() != settings.psc.client_secret.reveal()
+        )
+        session = _session_with(settings) if psc_changed else self._http
         if {(key.id, key.secret) for key in self.ring.keys} - {(key.id, key.secret) for key in ring.keys}:
             self.memory.forget_everything()  # a key was dropped: no ticket made under it is answered from memory any more
         self.settings = settings
@@ -340,11 +346,11 @@ class Service:
         outer.authorities = self._authorities()
         self.audit.reopen()
         logging.getLogger("forward_auth").setLevel(LEVELS[settings.log.level])
-        if old.psc != settings.psc or old.psc.client_secret.reveal() != settings.psc.client_secret.reveal():
-            previous, session = outer.psc, self._http
+        if psc_changed:
+            previous, previous_session, self._http = outer.psc, self._http, session
             outer.psc = await self._open_psc()
             await previous.close()
-            await session.close()
+            await previous_session.close()
         self._endpoints = self._compile_endpoints()
         for door in self._doors:
             door.reload()
@@ -394,6 +400,17 @@ def _with_what_stays(old: Settings, new: Settings) -> Settings:
     )
 
 
+def _session_with(settings: Settings) -> aiohttp.ClientSession:
+    """The session PSC is spoken to with. Raises CannotStart: authorities that are none."""
+    try:
+        return make_session(settings.psc)
+    except OSError as error:
+        raise CannotStart(
+            "ca_file",
+            f"psc.ca_file: {settings.psc.ca_file}: no authorities can be read from it ({error.strerror or error}); name a PEM file with the authorities to trust",
+        ) from None
+
+
 async def _no_banner(request: web.Request, response: web.StreamResponse) -> None:
     """ASVS 13.4.6: no version of anything in the Server header."""
     response.headers.popall("Server", None)
@@ -421,6 +438,7 @@ def _unix_socket(listener: Listener, group: str | None) -> socket.socket:
     path = listener.path
     assert path is not None
     _remove_stale(path)
+    group_id = -1 if group is None else _group_id(group)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o117)  # born 0660: there is no moment in which others may connect
     try:
@@ -430,10 +448,27 @@ def _unix_socket(listener: Listener, group: str | None) -> socket.socket:
         raise
     finally:
         os.umask(before)
-    if group is not None:
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    try:
+        os.chown(path, -1, group_id)
+    except OSError as error:
+        sock.close()
+        path.unlink(missing_ok=True)
+        raise CannotStart(
+            "socket_group",
+            f"{path}: cannot be given to server.socket_group {group} ({error.strerror}); let the service's user be in that group",
+        ) from None
     sock.setblocking(False)
     return sock
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise CannotStart(
+            "socket_group",
+            f"server.socket_group: there is no group {group} on this machine; name the group of the proxy's user",
+        ) from None
 
 
 def _remove_stale(path: Path) -> None:

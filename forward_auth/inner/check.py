@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from time import perf_counter
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from forward_auth.cookies import read_cookie
@@ -21,6 +22,7 @@ from forward_auth.original import Original
 
 log = logging.getLogger("forward_auth.check")
 _NONE: Final[frozenset[bytes]] = frozenset()
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 _OBSERVED: Final = 64
 _SAID_AGAIN: Final = 60.0  # seconds between two log lines about the same fault of a proxy
 
@@ -37,7 +39,7 @@ class Tickets(Protocol):
 
 class Reading(NamedTuple):
     """What a head says beside its target. `ticket`: of somebody who is in memory; `over`: what to answer when it opens nothing; `kind`: of
-    request; `generation`: of the gate that read it."""
+    request; `generation`: of the gate that read it; `headers`: of the head, what `Dialect.ask` reads beside `kind`."""
 
     site: Site
     method: bytes
@@ -45,6 +47,7 @@ class Reading(NamedTuple):
     over: SignIn
     kind: Navigation
     generation: int
+    headers: Mapping[bytes, bytes]
 
 
 class Check:
@@ -99,7 +102,9 @@ class Check:
         asked = reading.over
         self._count["unauthenticated" if reading.kind is Navigation.NONE else "sign_in"][asked.app] += 1
         answer = self._dialect.ask(
-            asked, Original(site.origin, reading.method, path, query if mark else None, b"", head.headers), reading.kind
+            asked,
+            Original(site.origin, reading.method, path, query if mark else None, b"", reading.headers),
+            reading.kind,
         )
         return answer if type(answer) is bytes else None
 
@@ -112,12 +117,14 @@ class Check:
         if site is None or site.preflight:
             return None
         ticket = read_cookie(headers.get(b"cookie"), self._cookie)
+        generation = self._gate.generation
         if ticket is not None and ticket in site.host.live:
-            return Reading(site, original.method, ticket, site.sign_in, navigation(original), self._gate.generation)
+            return Reading(site, original.method, ticket, site.sign_in, Navigation.NONE, generation, _NO_HEADERS)
         over = self._gate.without_session(site, ticket)
         if over is None:
             return None
-        return Reading(site, original.method, None, over, navigation(original), self._gate.generation)
+        kept = {b"referer": headers[b"referer"]} if b"referer" in headers else _NO_HEADERS
+        return Reading(site, original.method, None, over, navigation(original), generation, kept)
 
     def serve(
         self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]

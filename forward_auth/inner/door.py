@@ -98,8 +98,11 @@ class Door:
 
     def addresses_for(self, peer: Any) -> Rights | None:
         """What this peer may ask, and the heads it may be recognised by: none for an observer, who must not be answered from what a
-        proxy's connection has taught. None when it is neither trusted nor an observer. Who reached a unix socket is trusted: the
-        directory's and the socket's permissions have already judged."""
+        proxy's connection has taught. None when it is neither trusted nor an observer, or has no address any more: who sends and resets
+        before we accept could not be judged, yet what it sent can still be read. Who reached a unix socket (its peer is a path, mostly an empty
+        one) is trusted: the directory's and the socket's permissions have already judged."""
+        if peer is None:
+            return None
         if not isinstance(peer, tuple):
             return self._unix
         host = peer[0]

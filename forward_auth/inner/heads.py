@@ -7,23 +7,23 @@ anything (the endpoint does). What was refused is remembered apart, so that a fl
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-_MOST: Final = 4096  # heads of each kind; about 1 KiB each
+_MOST: Final = 4096  # heads of each kind; at most 3 KiB each, about 1.5 KiB as browsers send them
 _LARGEST: Final = 2048  # bytes of a head worth remembering
 _TARGET_LINE: Final = re.compile(rb"\r\n[Xx]-[Ff]orwarded-[Uu]ri: ")
-PLAIN: Final = re.compile(rb"[!\"$-~]*").fullmatch  # printable ASCII without `#`
+PLAIN: Final = re.compile(
+    rb"[!\"$-~]{0,8192}"
+).fullmatch  # printable ASCII without `#`; longer: limits are the careful road's
 CRLF: Final = b"\r\n"
 DEFAULT_MARK: Final = b"\r\nX-Forwarded-Uri: "
 
 
 class Head(NamedTuple):
-    """`endpoint`: whose it is; `headers`: lower-case names, with the target of when it was learnt; `reading`: what that endpoint made of it;
-    `last`: it asked for the connection to be closed."""
+    """`endpoint`: whose it is; `reading`: what that endpoint made of it; `last`: it asked for the connection to be closed. The header lines
+    are not kept: they would cost more than all the rest."""
 
     endpoint: Any
-    headers: Mapping[bytes, bytes]
     reading: Any
     last: bool
 
@@ -72,6 +72,6 @@ class Heads:
             table = self.known if reading.ticket is not None else self.refused
             if len(table) >= _MOST:
                 table.clear()  # cheaper than keeping an order; what is used comes back with one careful reading
-            table[before, after] = Head(endpoint, headers, reading, last)
+            table[before, after] = Head(endpoint, reading, last)
         self.mark = mark
         return mark

@@ -34,24 +34,9 @@ class Connection(asyncio.Protocol):
     """One connection. since: the door's tick when the head under way, or the idle time, began; head: bytes of the head under way."""
 
     __slots__ = (
-        "_addresses",
-        "_clean",
-        "_door",
-        "_double",
-        "_headers",
-        "_heads",
-        "_last",
-        "_learn",
-        "_mark",
-        "_parser",
-        "_task",
-        "_transport",
-        "_url",
-        "_waiting",
-        "busy",
-        "head",
-        "since",
-    )
+        "_addresses", "_clean", "_door", "_double", "_full", "_headers", "_heads", "_last", "_learn", "_leaving", "_mark",
+        "_parser", "_task", "_transport", "_url", "_waiting", "busy", "head", "since",
+    )  # fmt: skip
 
     def __init__(self, door: Door) -> None:
         self._door = door
@@ -63,6 +48,8 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[Endpoint | None, dict[bytes, bytes], set[bytes] | None, bool, bytes]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._last = False
+        self._leaving = False  # its next answer is its last: the door is draining, or was reloaded
+        self._full = False  # the peer does not take its answers
         self._heads: Heads | None = None
         self._clean = True  # between two heads: nothing of the next one has been parsed
         self._learn: tuple[Endpoint, dict[bytes, bytes], bool] | None = None
@@ -81,6 +68,7 @@ class Connection(asyncio.Protocol):
             return
         self._transport = transport
         self._addresses, self._heads = rights
+        self._leaving = door.draining
         self.since = door.tick
         self._mark = door.heads.mark
         door.connections.add(self)
@@ -98,7 +86,7 @@ class Connection(asyncio.Protocol):
         door = self._door
         worth_learning = False
         heads = self._heads
-        if heads is not None and self._clean and not self.busy and not door.draining:
+        if heads is not None and self._clean and not self.busy and not self._leaving:
             before, mark, rest = data.partition(self._mark)
             if mark:
                 target, _, after = rest.partition(CRLF)
@@ -140,10 +128,13 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._last = True  # answered as the plain GET it is to us, with Connection: close
+        except httptools.HttpParserCallbackError:  # not the peer's fault, though llhttp reports both alike
+            log.exception("a head could not be answered; it was refused")
+            self.refuse(_FAILED + CLOSE)
+            return
         except httptools.HttpParserError:
-            if (
-                not self._last
-            ):  # else it is what stands behind our last answer, which may still be waiting for the store
+            # After our last answer, which may still be waiting for the store, it is whatever stands behind it.
+            if not self._last:
                 self._door.bad_requests += 1
                 self.refuse(_BAD_REQUEST)
             return
@@ -157,9 +148,8 @@ class Connection(asyncio.Protocol):
     # -- llhttp's callbacks ----------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self.head = (
-            self.head or 1
-        )  # from the first byte on, a head is under way: also one behind a whole one in the same read
+        # From the first byte on, a head is under way: also one behind a whole one in the same read.
+        self.head = self.head or 1
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -197,21 +187,22 @@ class Connection(asyncio.Protocol):
         if size > limits.head_bytes or len(headers) >= limits.header_lines or len(url) > limits.target_bytes:
             self.refuse(_TOO_LARGE)
             return
-        if double is not None and b"host" in double:
-            self.refuse(_BAD_REQUEST)
+        parser = self._parser
+        assert parser is not None  # it is calling us
+        version = parser.get_http_version()
+        if (double is not None and b"host" in double) or (b"host" not in headers and version != "1.0"):
+            self.refuse(_BAD_REQUEST)  # RFC 9112 §3.2
             return
         endpoint = self._addresses.get(url)
         if endpoint is None and b"?" in url:  # Caddy appends the client's query; it means nothing here
             endpoint = self._addresses.get(url.partition(b"?")[0])
-        parser = self._parser
-        assert parser is not None  # it is calling us
         more = b"transfer-encoding" in headers or b"upgrade" in headers or headers.get(b"content-length", b"0") != b"0"
         last = (
             more
             or endpoint is None
-            or door.draining
+            or self._leaving
             or not parser.should_keep_alive()
-            or (b"connection" in headers and parser.get_http_version() != "1.1")
+            or (b"connection" in headers and version != "1.1")
         )
         self._last = last
         if self.busy:
@@ -233,7 +224,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(answer + (CLOSE if last else CRLF))
             if last:
                 self._transport.close()
-            if double is None and not more and not door.draining:
+            if double is None and not more and not self._leaving:
                 self._learn = (endpoint, headers, last)
         else:
             self._say(endpoint, answer, last, parser.get_method())
@@ -271,8 +262,9 @@ class Connection(asyncio.Protocol):
                 coming = _failed(endpoint)
             self._say(endpoint, coming, its_last, its_method)
         if self._transport is not None and not self.busy and not self._transport.is_closing():
-            self._transport.resume_reading()
-            if self._door.draining:
+            if not self._full:
+                self._transport.resume_reading()
+            if self._leaving:
                 self.close_when_idle()
 
     def _answer(self, answer: Answer, last: bool, method: bytes) -> None:
@@ -286,20 +278,35 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, answer: bytes) -> None:
         """Say why, in one line of status, and close; nothing more is read."""
-        self._last = True
-        if self._transport is not None and not self._transport.is_closing():
-            if not self.busy:  # never in front of an answer that is still to come
-                self._transport.write(answer)
-            self._transport.close()
+        if self._transport is not None and not self._transport.is_closing() and not self.busy:
+            self._transport.write(answer)  # never in front of an answer that is still to come
+        self.close()
 
     def close(self) -> None:
+        """What is written still goes out; asked a second time, it does not: that peer does not read."""
         self._last = True
         if self._transport is not None:
-            self._transport.close()
+            if self._transport.is_closing():
+                self._transport.abort()
+            else:
+                self._transport.close()
 
     def close_when_idle(self) -> None:
-        if not self.busy and not self.head:
+        self._leaving = True
+        if not self.busy and not self.head and self._transport is not None and not self._transport.is_closing():
             self.close()
+
+    # -- a peer that asks and does not read the answers is not read either --------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        self._full = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._transport is not None and not self._transport.is_closing() and not self.busy:
+            self._transport.resume_reading()
 
 
 def _failed(endpoint: Endpoint | None) -> bytes:

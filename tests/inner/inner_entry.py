@@ -27,7 +27,7 @@ class Entry:
         return ask(self.inner, data)
 
 
-def enter(running: Running) -> Entry:
-    browser = Browser()
-    assert 200 == running.sign_in(browser, "docteur-dupont").status
+def enter(running: Running, browser: Browser | None = None, person: str = "docteur-dupont") -> Entry:
+    browser = Browser() if browser is None else browser
+    assert 200 == running.sign_in(browser, person).status
     return Entry(running, b"Cookie: " + browser.cookies("dossier.hopital.example").encode() + b"\r\n")

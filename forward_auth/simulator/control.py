@@ -26,7 +26,7 @@ the simulator listens on loopback unless told otherwise.
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -34,8 +34,7 @@ from . import pages
 from .faults import FAULTS, UnknownFaultError
 from .realm import Client
 
-if TYPE_CHECKING:
-    from .server import Simulator
+Simulator = Any  # server.Simulator, which calls us: naming its module here would close a circle
 
 BASE: Final = "/_simulator"
 
@@ -44,7 +43,7 @@ class _WrongError(ValueError):
     """The control request itself makes no sense."""
 
 
-def add_routes(app: web.Application, simulator: "Simulator") -> None:
+def add_routes(app: web.Application, simulator: Simulator) -> None:
     """Puts the control addresses into the application."""
     for method, path, act in (
         ("GET", "/", _index),
@@ -83,10 +82,10 @@ def add_routes(app: web.Application, simulator: "Simulator") -> None:
     app.router.add_post(f"{BASE}/phone", phone)
 
 
-_Act = Callable[["Simulator", web.Request, Any], Awaitable[Any]]
+_Act = Callable[[Simulator, web.Request, Any], Awaitable[Any]]
 
 
-def _json_door(simulator: "Simulator", act: _Act) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _json_door(simulator: Simulator, act: _Act) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         try:
             text = await request.text() if request.method == "POST" else ""
@@ -102,7 +101,7 @@ def _json_door(simulator: "Simulator", act: _Act) -> Callable[[web.Request], Awa
     return answer
 
 
-async def _index(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _index(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return {
         "what": "a simulator, not Pro Santé Connect",
         "issuer": simulator.issuer,
@@ -127,7 +126,7 @@ async def _index(simulator: "Simulator", request: web.Request, said: Any) -> Any
     }
 
 
-async def _faults(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _faults(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return {
         "on": simulator.faults.active(),
         "known": {
@@ -137,7 +136,7 @@ async def _faults(simulator: "Simulator", request: web.Request, said: Any) -> An
     }
 
 
-async def _set_faults(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _set_faults(simulator: Simulator, request: web.Request, said: Any) -> Any:
     wanted: list[Any] = [
         {"name": one} if isinstance(one, str) else one for one in (said if isinstance(said, list) else [said])
     ]
@@ -151,27 +150,27 @@ async def _set_faults(simulator: "Simulator", request: web.Request, said: Any) -
     return {"on": simulator.faults.active()}
 
 
-async def _clear_faults(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _clear_faults(simulator: Simulator, request: web.Request, said: Any) -> Any:
     simulator.faults.clear(request.query.get("name"))
     return {"on": simulator.faults.active()}
 
 
-async def _requests(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _requests(simulator: Simulator, request: web.Request, said: Any) -> Any:
     last = int(request.query.get("last", "100"))
     return {"counts": dict(simulator.counts), "requests": [asdict(seen) for seen in list(simulator.requests)[-last:]]}
 
 
-async def _forget_requests(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _forget_requests(simulator: Simulator, request: web.Request, said: Any) -> Any:
     simulator.requests.clear()
     simulator.counts.clear()
     return {"counts": {}}
 
 
-async def _rotate(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _rotate(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return {"kid": simulator.rotate_keys(keep=bool(said.get("keep", True)))}
 
 
-async def _sessions(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _sessions(simulator: Simulator, request: web.Request, said: Any) -> Any:
     now = simulator.now()
     return [
         {
@@ -188,7 +187,7 @@ async def _sessions(simulator: "Simulator", request: web.Request, said: Any) -> 
     ]
 
 
-async def _end_session(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _end_session(simulator: Simulator, request: web.Request, said: Any) -> Any:
     person = simulator.find_person(str(said["person"])) if "person" in said else None
     sids = [
         sid
@@ -200,11 +199,11 @@ async def _end_session(simulator: "Simulator", request: web.Request, said: Any) 
     return {"ended": len(sids)}
 
 
-async def _clock(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _clock(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return {"now": simulator.now(), "offset": simulator.clock_offset}
 
 
-async def _turn_clock(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _turn_clock(simulator: Simulator, request: web.Request, said: Any) -> Any:
     if "advance" in said:
         simulator.advance(float(said["advance"]))
     elif "offset" in said:
@@ -216,11 +215,11 @@ async def _turn_clock(simulator: "Simulator", request: web.Request, said: Any) -
     return await _clock(simulator, request, said)
 
 
-async def _people(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _people(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return simulator.people
 
 
-async def _clients(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _clients(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return {
         "open": simulator.realm.open,
         "clients": [_public(client) for client in simulator.realm.clients.values()],
@@ -231,7 +230,7 @@ def _public(client: Client) -> dict[str, Any]:
     return {name: value for name, value in asdict(client).items() if name != "secret"}
 
 
-async def _declare(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _declare(simulator: Simulator, request: web.Request, said: Any) -> Any:
     known = {field.name for field in fields(Client)}
     unknown = sorted(set(said) - known)
     if unknown or not isinstance(said.get("client_id"), str):
@@ -242,16 +241,16 @@ async def _declare(simulator: "Simulator", request: web.Request, said: Any) -> A
     return await _clients(simulator, request, said)
 
 
-async def _ciba(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _ciba(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return [asdict(one) for one in simulator.waiting()]
 
 
-async def _decide(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _decide(simulator: Simulator, request: web.Request, said: Any) -> Any:
     decision = said.get("decision", "approve")
     if decision not in ("approve", "deny", "cancel"):
         raise _WrongError("decision is approve, deny or cancel")
     return {"answered": simulator.decide(str(said["who"]), decision)}
 
 
-async def _backchannel(simulator: "Simulator", request: web.Request, said: Any) -> Any:
+async def _backchannel(simulator: Simulator, request: web.Request, said: Any) -> Any:
     return [asdict(notice) for notice in list(simulator.notices)]

@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _main(argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # `… | head`: nobody reads on, which is no fault; and nothing is said of it when Python ends
+    except BrokenPipeError:
+        # `… | head`: nobody reads on. That is no fault, and Python has nothing to say of it when it ends.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -1,16 +1,18 @@
 """The log: one line per event, JSON or logfmt, on standard error.
 
 For: machines first, people with `jq` or `grep` second. Refuses: a second line (tracebacks are one escaped field), a control character, a log line
-per check. Levels and format come from `[log]`.
+per check, and to wait for a reader that has stopped: the event loop is not the log's to hold (LIFE-03). Levels and format come from `[log]`.
 """
 
 import json
 import logging
 import re
+import select
 import sys
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+_TRACEBACK: Final = 3000  # characters; with the rest a line stays below what a pipe takes whole (PIPE_BUF, 4096)
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -31,7 +33,7 @@ class OneLine(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info:
-            fields["traceback"] = self.formatException(record.exc_info)
+            fields["traceback"] = self.formatException(record.exc_info)[-_TRACEBACK:]
         if self._json:
             return json.dumps(fields, ensure_ascii=True, separators=(",", ":"))
         return " ".join(
@@ -40,10 +42,40 @@ class OneLine(logging.Formatter):
         )
 
 
+class Unwaiting(logging.StreamHandler[TextIO]):
+    """Writes where it can do so at once. While a pipe or socket is full, because journald or whoever reads has stopped, lines are lost and
+    counted; the next one that goes out is preceded by how many."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lost = 0
+        self._poll: select.poll | None = None
+        try:
+            descriptor = stream.fileno()
+        except (OSError, ValueError):  # no file behind it: nothing that could be full
+            return
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never waits; called under the handler's lock."""
+        if self._lost and self._at_once():
+            lost, self._lost = self._lost, 0
+            text = f"{lost} log lines were lost: nobody read them in time"
+            super().emit(logging.LogRecord("forward_auth.log", logging.WARNING, __file__, 0, text, None, None))
+        if self._at_once():
+            super().emit(record)
+        else:
+            self._lost += 1
+
+    def _at_once(self) -> bool:
+        return self._poll is None or bool(self._poll.poll(0))
+
+
 def set_up(style: str, level: str, stream: TextIO | None = None) -> None:
     """Replace whatever logging there was. The libraries' own loggers are heard from WARNING on; aiohttp's traceback for each malformed
     request is not ours to store (LOG-05)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = Unwaiting(stream or sys.stderr)
     handler.setFormatter(OneLine(style))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -123,7 +123,8 @@ class Service:
         stack = self._stack
         self.audit.start()
         stack.callback(self.audit.stop)
-        if self.audit.failing:  # who is in stays in, but nobody can sign in: not to be found out from the first phone call
+        if self.audit.failing:
+            # Who is in stays in, but nobody can sign in: not to be found out from the first phone call.
             log.error("%s", self.audit.failing)
         await stack.enter_async_context(self.sessions.running())
         self._http = _session_with(self.settings)
@@ -330,9 +331,7 @@ class Service:
         outer = self.outer
         assert outer is not None
         old = self.settings
-        psc_changed = (
-            old.psc != settings.psc or old.psc.client_secret.reveal() != settings.psc.client_secret.reveal()
-        )
+        psc_changed = old.psc != settings.psc or old.psc.client_secret.reveal() != settings.psc.client_secret.reveal()
         session = _session_with(settings) if psc_changed else self._http
         if {(key.id, key.secret) for key in self.ring.keys} - {(key.id, key.secret) for key in ring.keys}:
             self.memory.forget_everything()  # a key was dropped: no ticket made under it is answered from memory any more

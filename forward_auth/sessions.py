@@ -366,6 +366,7 @@ class Sessions:
         browser's secrets; None otherwise. Raises StoreUnavailable."""
         found = self.ring.read_ticket(code, HANDOFF, hostname)
         if found is None:
+            await self._spoil(code)
             return None
         with self._counted("find"):
             rows = await self.store.take(found.digest, self._now())
@@ -380,6 +381,14 @@ class Sessions:
             login = known
         ticket = await self.issue(login, hostname)
         return None if ticket is None else (ticket, login, bind)
+
+    async def _spoil(self, code: bytes) -> None:
+        """A code of another of our hosts, presented where it does not belong: somebody else has it, so nobody gets anything for it."""
+        for name in {site.host.name for site in self.gate.sites.values()} if self.gate is not None else ():
+            found = self.ring.read_ticket(code, HANDOFF, name)
+            if found is not None:
+                with self._counted("find"):
+                    await self.store.drop_ticket(found.digest)
 
     def _ticket_row(
         self,

@@ -497,7 +497,7 @@ class Program(Doors):
                 stderr=log,
                 env=environment,
             )
-        while wait and time.monotonic() < began + 15:
+        while wait and time.monotonic() < began + 30:
             try:
                 if self.ready()[0] == 200:
                     return time.monotonic() - began
@@ -505,7 +505,9 @@ class Program(Doors):
                 pass
             assert self.process.poll() is None, self.log()
             time.sleep(0.02)
-        assert not wait, self.log()
+        if wait:
+            self.kill()  # nobody else would: __exit__ is not called after this
+            raise AssertionError(f"not ready in time: {self.log()}")
         return 0.0
 
     def kill(self) -> None:

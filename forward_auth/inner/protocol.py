@@ -189,9 +189,11 @@ class Connection(asyncio.Protocol):
             return
         parser = self._parser
         assert parser is not None  # it is calling us
-        version = parser.get_http_version()
-        if (double is not None and b"host" in double) or (b"host" not in headers and version != "1.0"):
-            self.refuse(_BAD_REQUEST)  # RFC 9112 §3.2
+        version, method = parser.get_http_version(), parser.get_method()
+        # RFC 9112 §3.2; and no address of ours is one of CONNECT's: a 200 would open a tunnel (RFC 9110 §9.3.6).
+        hosts = double is not None and b"host" in double
+        if hosts or (b"host" not in headers and version != "1.0") or method == b"CONNECT":
+            self.refuse(_BAD_REQUEST)
             return
         endpoint = self._addresses.get(url)
         if endpoint is None and b"?" in url:  # Caddy appends the client's query; it means nothing here
@@ -211,7 +213,7 @@ class Connection(asyncio.Protocol):
             if len(self._waiting) >= limits.pipelined:
                 self.refuse(_BAD_REQUEST)
             else:
-                self._waiting.append((endpoint, headers, double, last, parser.get_method()))
+                self._waiting.append((endpoint, headers, double, last, method))
             return
         if endpoint is None:
             self._answer(_NOT_FOUND, last, b"")
@@ -227,7 +229,7 @@ class Connection(asyncio.Protocol):
             if double is None and not more and not self._leaving:
                 self._learn = (endpoint, headers, last)
         else:
-            self._say(endpoint, answer, last, parser.get_method())
+            self._say(endpoint, answer, last, method)
 
     # -- answering -------------------------------------------------------------------------------------------------------------
 

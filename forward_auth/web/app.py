@@ -53,7 +53,9 @@ class Outer:
     metrics: Metrics
     clock: Callable[[], float]
     draining: bool = False
-    bad_logouts: TTLCache[str, int] = field(default_factory=lambda: TTLCache(10_000, 60))
+    bad_logouts: TTLCache[tuple[str, int], int] = field(
+        default_factory=lambda: TTLCache(10_000, 120)
+    )  # (address, minute)
     authorities: Mapping[str, str] = field(default_factory=dict)  # canonical authority -> origin
 
     @property
@@ -423,7 +425,7 @@ async def static(request: web.Request) -> web.StreamResponse:
     """Style, icon and logo: named by their content, so they may be kept for ever."""
     pages = request.app[OUTER].pages
     file = pages.static(request.match_info["name"])
-    if file is None:
+    if file is None or where(request) is None:
         return not_found(request)
     headers = {**pages.static_headers(), "ETag": file.etag}
     if request.headers.get(hdrs.IF_NONE_MATCH) == file.etag:

@@ -69,7 +69,8 @@ async def sign_out(request: web.Request, at: Where) -> web.StreamResponse:
     login = await login_of(request, at)
     gone = [expired(outer.cookies.ticket, secure=outer.cookies.secure), *forgotten(outer, at)]
     if login is None or ticket is None:
-        return redirect(outer.url("signed-out", at.origin), gone)
+        # Without a ticket this may be another site's form: SameSite kept our cookie back, but would let it be cleared here (LO-01).
+        return redirect(outer.url("signed-out", at.origin), gone if ticket is not None else ())
     if not isinstance(token, str) or not outer.form_ok("sign-out", ticket, token):
         if wants_json(request):
             return problem(403, "form_token", "The form's token is missing or old")
@@ -105,12 +106,12 @@ async def back_channel(request: web.Request) -> web.Response:
     """POST /backchannel-logout (OpenID Connect Back-Channel Logout 1.0). Its only credential is its signed token, so any host will do.
     200 when the logout is stored, 400 when the token is not believed, 503 when PSC should try again."""
     outer = request.app[OUTER]
-    address = _peer(request)
-    if outer.bad_logouts.get(address, 0) > _MOST_BAD:
+    counted = (_peer(request), int(outer.clock() // 60))
+    if outer.bad_logouts.get(counted, 0) >= _MOST_BAD:
         return problem(429, "too_many", "Too many refused logout tokens", headers={"Retry-After": "60"})
     response = await _back_channel(request, outer)
     if response.status == 400:
-        outer.bad_logouts[address] = outer.bad_logouts.get(address, 0) + 1
+        outer.bad_logouts[counted] = outer.bad_logouts.get(counted, 0) + 1
     return response
 
 
@@ -127,9 +128,13 @@ def _peer(request: web.Request) -> str:
 async def _back_channel(request: web.Request, outer: Outer) -> web.Response:
     if request.content_type != "application/x-www-form-urlencoded":
         return problem(400, "logout_token", "Send application/x-www-form-urlencoded")
-    body = await request.content.read(_LARGEST_BODY + 1)
-    if len(body) > _LARGEST_BODY:
-        return problem(413, "logout_token", "Too large")
+    body = bytearray()
+    async for (
+        piece
+    ) in request.content.iter_any():  # one read would give what has arrived so far, perhaps half of the token
+        body += piece
+        if len(body) > _LARGEST_BODY:
+            return problem(413, "logout_token", "Too large")
     pairs = [part.partition("=") for part in body.decode("ascii", "replace").split("&")]
     tokens = [value for name, _, value in pairs if name == "logout_token"]
     if len(tokens) != 1:
@@ -137,14 +142,15 @@ async def _back_channel(request: web.Request, outer: Outer) -> web.Response:
     try:
         claims = await outer.psc.check_logout_token(tokens[0])
         sessions = outer.sessions
-        if not await sessions.claim(f"logout {claims.issuer} {claims.jti}", 24 * 3600):
-            return problem(400, "replayed", "This logout token was used before")
         if claims.sid is not None:
             for tag in sessions.tags("sid", claims.sid):
                 await sessions.end(Selection(sid_tag=tag), "back_channel")
         else:
             for tag in sessions.tags("sub", claims.sub or ""):
                 await sessions.end(Selection(sub_tag=tag, before=claims.iat), "back_channel")
+        # Remembered last: had the store failed in between, PSC could try again. Ending twice is ending once.
+        if not await sessions.claim(f"logout {claims.issuer} {claims.jti}", 24 * 3600):
+            return problem(400, "replayed", "This logout token was used before")
     except (StoreUnavailable, PSCUnavailable) as error:
         log.error("a back-channel logout could not be kept; PSC may try again: %s", error)
         return problem(503, error.code, "Try again", headers={"Retry-After": "5"})

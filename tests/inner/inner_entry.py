@@ -27,7 +27,7 @@ class Entry:
         return ask(self.inner, data)
 
 
-def enter(running: Running, browser: Browser | None = None, person: str = "docteur-dupont") -> Entry:
+def enter(running: Running, browser: Browser | None = None) -> Entry:
     browser = Browser() if browser is None else browser
-    assert 200 == running.sign_in(browser, person).status
+    assert 200 == running.sign_in(browser, "docteur-dupont").status
     return Entry(running, b"Cookie: " + browser.cookies("dossier.hopital.example").encode() + b"\r\n")

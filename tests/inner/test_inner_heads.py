@@ -43,7 +43,10 @@ class Kind:
     first: bytes = b"GET /auth/%b HTTP/1.1\r\n"
 
     def head(self, target: bytes, more: bytes = b"") -> bytes:
-        told = b"X-Forwarded-Method: %b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: %b\r\n" % (self.method, self.host)
+        told = b"X-Forwarded-Method: %b\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: %b\r\n" % (
+            self.method,
+            self.host,
+        )
         line = self.spelled + b": " + target + b"\r\n"
         return self.first % self.dialect + b"Host: inner\r\n" + told + line + self.lines + more + b"\r\n"
 
@@ -163,7 +166,9 @@ CAREFUL_EACH_TIME = frozenset({"nurse-prescribes", "no-method", "unknown-host"})
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dialect", [b"nginx", b"forward"])
-def test_another_target_of_a_head_seen_before_is_answered_as_if_it_were_not(house: House, kind: str, dialect: bytes) -> None:
+def test_another_target_of_a_head_seen_before_is_answered_as_if_it_were_not(
+    house: House, kind: str, dialect: bytes
+) -> None:
     """PATH, HDR-04: allow, 401, the way to sign in, refused, open, misrouted, malformed, odd bytes, in each spelling: the same bytes."""
     for spelled in SPELLINGS:
         one = replace(house.kinds[kind], dialect=dialect, spelled=spelled)
@@ -180,7 +185,9 @@ def test_another_target_of_a_head_seen_before_is_answered_as_if_it_were_not(hous
         assert (taken > 10) == (kind not in CAREFUL_EACH_TIME and spelled is not SPELLINGS[2]), (taken, spelled)
 
 
-@pytest.mark.parametrize("second", [b"X-Forwarded-Uri: /public/x\r\n", b"x-forwarded-uri: /public/x\r\n", b"X-FORWARDED-URI: /public/x\r\n"])
+@pytest.mark.parametrize(
+    "second", [b"X-Forwarded-Uri: /public/x\r\n", b"x-forwarded-uri: /public/x\r\n", b"X-FORWARDED-URI: /public/x\r\n"]
+)
 def test_HDR_04_a_second_target_is_refused_although_the_head_around_it_was_seen(house: House, second: bytes) -> None:
     """In front of the proxy's line, behind it, in another spelling: 403, and never learnt."""
     one = house.kinds["stranger-prescribes"]
@@ -218,10 +225,21 @@ def test_SMUG_02_a_body_behind_a_head_seen_before_is_no_request(house: House) ->
         for data in (good, bad) * 4:
             wire.send(data)
             wire.hear()
-        for data, statuses in ((good + bad, (200, 401)), (bad + good + bad, (401, 200, 401)), (good * 3, (200, 200, 200))):
+        for data, statuses in (
+            (good + bad, (200, 401)),
+            (bad + good + bad, (401, 200, 401)),
+            (good * 3, (200, 200, 200)),
+        ):
             wire.send(data)
             assert statuses == tuple(wire.hear().status for _ in statuses)
-        for cut in (1, 20, good.index(b"X-Forwarded-Uri: ") + 9, good.index(b"/a\r\n") + 2, len(good) - 1, len(good) - 3):
+        for cut in (
+            1,
+            20,
+            good.index(b"X-Forwarded-Uri: ") + 9,
+            good.index(b"/a\r\n") + 2,
+            len(good) - 1,
+            len(good) - 3,
+        ):
             wire.send(good + bad[:cut])
             assert 200 == wire.hear().status
             wire.send(bad[cut:] + good[:cut])
@@ -246,21 +264,41 @@ def test_a_piece_that_looks_like_a_whole_head_is_a_piece(house: House) -> None:
             ask(house.entry.inner, one.unseen(b"/"))
         wire.send(one.head(b"/a"))
         heard = wire.hear()
-    assert (200, DOCTOR) == (heard.status, heard[b"X-PSC-Subject"])  # X-A: GET /auth/nginx HTTP/1.1, and the rest is of the outer head
+    assert (200, DOCTOR) == (
+        heard.status,
+        heard[b"X-PSC-Subject"],
+    )  # X-A: GET /auth/nginx HTTP/1.1, and the rest is of the outer head
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> tuple[list[tuple[str, bytes, bytes, bytes]], list[int]]:
     """(kind, dialect, target, spelling) of each request, and where the bytes of all of them are cut."""
-    known = draw(st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from([b"nginx", b"forward"]), st.sampled_from(SPELLINGS[:2])), min_size=1, max_size=3))
-    target = st.one_of(st.sampled_from(TARGETS[:8]), st.sampled_from(TARGETS), st.from_regex(rb"/[!-~]{0,6}(\?[ -~]{0,6})?", fullmatch=True))
-    asked = [(kind, dialect, draw(target), spelled) for kind, dialect, spelled in draw(st.lists(st.sampled_from(known), min_size=1, max_size=12))]
+    known = draw(
+        st.lists(
+            st.tuples(st.sampled_from(KINDS), st.sampled_from([b"nginx", b"forward"]), st.sampled_from(SPELLINGS[:2])),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    target = st.one_of(
+        st.sampled_from(TARGETS[:8]),
+        st.sampled_from(TARGETS),
+        st.from_regex(rb"/[!-~]{0,6}(\?[ -~]{0,6})?", fullmatch=True),
+    )
+    asked = [
+        (kind, dialect, draw(target), spelled)
+        for kind, dialect, spelled in draw(st.lists(st.sampled_from(known), min_size=1, max_size=12))
+    ]
     return asked, draw(st.lists(st.integers(0, 5000), max_size=12))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(conversation=conversations())
-def test_a_kept_connection_says_what_a_new_one_for_each_request_says(house: House, conversation: tuple[list[tuple[str, bytes, bytes, bytes]], list[int]]) -> None:
+def test_a_kept_connection_says_what_a_new_one_for_each_request_says(
+    house: House, conversation: tuple[list[tuple[str, bytes, bytes, bytes]], list[int]]
+) -> None:
     """Whatever the heads, the targets, the pieces they come in and what was learnt of them: the same bytes, up to the first close."""
     asked, cuts = conversation
     asked = [one for one in asked if one[0] != "head"]
@@ -348,10 +386,10 @@ def test_after_a_reload_the_new_rules_answer(taught: Taught) -> None:
     """The doctor's head, on a new connection, is judged by what the operator has just written; and again when it is taken back."""
     running = taught.entry.running
     apps = running.apps
+    origins = 'origins = ["https://dossier.hopital.example"]\n'
+    rule = '[[apps.dossier.rules]]\npaths = ["/*"]\nrequire = { profession = ["60"] }\n'
     for _ in range(2):
-        running.reload(apps=apps.replace('title = "Dossier patient"', 'title = "Dossier patient"\n[[apps.dossier.rules]]\npaths = ["/*"]\nrequire = { profession = ["60"] }\n'
-            ).replace('[[apps.dossier.rules]]\npaths = ["/*"]\nrequire = { profession = ["60"] }\n\norigins = ["https://dossier.hopital.example"]',
-                'origins = ["https://dossier.hopital.example"]\n[[apps.dossier.rules]]\npaths = ["/*"]\nrequire = { profession = ["60"] }\n'))  # fmt: skip
+        running.reload(apps=apps.replace(origins, origins + rule))
         for _ in range(4):
             assert [403] == [heard.status for heard in taught.entry.ask(taught.entry.head())]
         running.reload(apps=apps)
@@ -380,14 +418,13 @@ def rotate(running: Running, *, keep: int) -> None:
 
 
 def test_another_professional_in_the_same_browser_is_another(taught: Taught) -> None:
-    """Decision 15: the doctor's head says 401 from then on, the nurse's says who she is, first time and remembered."""
+    """The doctor's head says 401 from then on, the nurse's says who she is, first time and remembered."""
     running = taught.entry.running
-    running.follow(taught.browser, DOSSIER + "/psc/start?to=" + DOSSIER + "/&prompt=login", "infirmiere-leroy")
     old = taught.entry.head()
-    taught.browser.psc.clear()
     running.sign_out(taught.browser)
     taught.browser.psc.clear()
-    nurse = enter(running, taught.browser, "infirmiere-leroy")
+    assert 200 == running.sign_in(taught.browser, "infirmiere-leroy").status
+    nurse = Entry(running, b"Cookie: " + taught.browser.cookies("dossier.hopital.example").encode() + b"\r\n")
     assert nurse.cookie != taught.entry.cookie
     for _ in range(5):
         taught.wire.send(old)
@@ -428,7 +465,12 @@ class Endpoint:
 
 def learn(heads: Heads, number: int, endpoint: Endpoint) -> None:
     headers = {b"host": b"a", b"x-forwarded-uri": b"/", b"x-number": b"%d" % number}
-    heads.learn(b"GET /auth/nginx HTTP/1.1\r\nHost: a\r\nX-Forwarded-Uri: /\r\nX-Number: %d\r\n\r\n" % number, endpoint, headers, False)
+    heads.learn(
+        b"GET /auth/nginx HTTP/1.1\r\nHost: a\r\nX-Forwarded-Uri: /\r\nX-Number: %d\r\n\r\n" % number,
+        endpoint,
+        headers,
+        False,
+    )
 
 
 def test_DOS_06_strangers_never_push_out_who_is_signed_in() -> None:
@@ -461,7 +503,9 @@ def size(value: object, seen: set[int]) -> int:
     return sys.getsizeof(value) + sum(size(part, seen) for part in parts)
 
 
-@pytest.mark.parametrize("lines", [b"".join(b"a%d:\r\n" % number for number in range(100)), b"X-Long: " + b"a" * 1500 + b"\r\n"])
+@pytest.mark.parametrize(
+    "lines", [b"".join(b"a%d:\r\n" % number for number in range(100)), b"X-Long: " + b"a" * 1500 + b"\r\n"]
+)
 def test_DOS_06_a_head_costs_at_most_three_kibibytes(house: House, lines: bytes) -> None:
     """However it is made up: many short lines, or few long ones."""
     heads = house.entry.running.service._doors[0].heads
@@ -489,4 +533,6 @@ def test_a_larger_head_is_not_learnt(house: House) -> None:
 
 def test_references_are_all_that_differs() -> None:
     """The comparison above hides nothing else."""
-    assert re.search(rb"X-PSC-Reference: REF", plain(Heard(403, b"HTTP/1.1 403\r\nX-PSC-Reference: abc", b"x abc")).head)
+    assert re.search(
+        rb"X-PSC-Reference: REF", plain(Heard(403, b"HTTP/1.1 403\r\nX-PSC-Reference: abc", b"x abc")).head
+    )

@@ -1,0 +1,17 @@
+"""One running service for the tests of a module that leave nothing behind."""
+
+from collections.abc import Iterator
+
+import pytest
+from running import CLIENT, Clock, Running, SimulatorThread, shared_key
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The service of `running`, started once for a whole module."""
+    clock = Clock()
+    with (
+        SimulatorThread(clients=[CLIENT], clock=clock, key=shared_key()) as simulator,
+        Running(tmp_path_factory.mktemp("shared"), simulator, clock) as service,
+    ):
+        yield service

@@ -970,7 +970,7 @@ def test_a_disk_that_hangs(path: Path) -> None:
         await store.put_note("keys", b"x", NOW)  # behind it in the queue
         assert await store.login(login.id, NOW) is None
 
-    with_store(path, story, busy=20.0, patience=0.25)
+    with_store(path, story, busy=20.0, patience=1.0)
 
 
 def test_too_many_waiting(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
@@ -44,7 +44,7 @@ from forward_auth.settings import Listener, Settings
 from forward_auth.sites import compile_sites
 from forward_auth.stores.factory import open_store
 from forward_auth.web.app import Outer, client_address
-from forward_auth.web.door import LARGEST_LINE, application
+from forward_auth.web.door import LARGEST_LINE, Quiet, application
 from forward_auth.web.pages import Pages
 
 log = logging.getLogger("forward_auth.service")
@@ -158,8 +158,8 @@ class Service:
             "started: version %s, %d apps, inner door %s, outer door %s",
             __version__,
             len(self.settings.apps),
-            ", ".join(str(address) for address in self.inner_addresses),
-            self.outer_address,
+            ", ".join(map(_notation, self.inner_addresses)),
+            _notation(self.outer_address),
         )
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
@@ -279,20 +279,28 @@ class Service:
         assert self.outer is not None
         app = application(self.outer)
         app.on_response_prepare.append(_no_banner)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=90,
-            max_line_size=LARGEST_LINE,
-            max_field_size=LARGEST_LINE,
-            shutdown_timeout=DRAIN_SECONDS,
-        )
+        options: dict[str, Any] = {
+            "access_log": None,
+            "keepalive_timeout": 90,
+            "max_line_size": LARGEST_LINE,
+            "max_field_size": LARGEST_LINE,
+        }
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=DRAIN_SECONDS, **options)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         sock = self._listen(listener)
         self.outer_address = _address(sock)
-        await web.SockSite(runner, sock, backlog=512).start()
+        loop, manager = asyncio.get_running_loop(), runner.server
+        assert manager is not None
+
+        def connection() -> Quiet:
+            return Quiet(manager, loop=loop, **options)
+
+        if isinstance(self.outer_address, str):
+            server = await loop.create_unix_server(connection, sock=sock, backlog=512)
+        else:
+            server = await loop.create_server(connection, sock=sock, backlog=512)
+        self._stack.callback(server.close)
 
     def _listen(self, listener: Listener) -> socket.socket:
         """A bound socket. Raises CannotStart."""
@@ -418,6 +426,14 @@ async def _no_banner(request: web.Request, response: web.StreamResponse) -> None
 def _address(sock: socket.socket) -> tuple[str, int] | str:
     name = sock.getsockname()
     return name if isinstance(name, str) else (name[0], name[1])
+
+
+def _notation(address: tuple[str, int] | str) -> str:
+    """As it is written in the configuration."""
+    if isinstance(address, str):
+        return f"unix:{address}"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _tcp_socket(listener: Listener) -> socket.socket:

@@ -513,6 +513,7 @@ class Sessions:
                 sequence, changes = await self.store.changes(self._sequence)
                 now = self._clock()
                 if sequence < self._sequence or now - self._heard > _DEAF:
+                    await self._write_touches()  # who worked meanwhile is not idle because we forget it
                     self.memory.forget_everything()  # another file than before, or deaf for too long: read everything again
                 self._sequence, self._heard = sequence, now
                 for change in changes:
@@ -564,11 +565,12 @@ class Sessions:
     async def _write_touches(self) -> None:
         waiting = dict(self.memory.to_touch)
         if waiting:
+            seen = {login_id: int(login.seen) for login_id, login in waiting.items()}
             with self._counted("touch"):
-                await self.store.touch({login.id: int(login.seen) for login in waiting.values()}, self._now())
+                await self.store.touch(seen, self._now())
             for login_id, login in waiting.items():
-                if self.memory.to_touch.get(login_id) is login:
-                    del self.memory.to_touch[login_id]
+                if self.memory.to_touch.get(login_id) is login and int(login.seen) == seen[login_id]:
+                    del self.memory.to_touch[login_id]  # unless it was used again meanwhile
 
     async def _expire(self) -> None:
         while True:

@@ -129,9 +129,7 @@ async def _back_channel(request: web.Request, outer: Outer) -> web.Response:
     if request.content_type != "application/x-www-form-urlencoded":
         return problem(400, "logout_token", "Send application/x-www-form-urlencoded")
     body = bytearray()
-    async for (
-        piece
-    ) in request.content.iter_any():  # one read would give what has arrived so far, perhaps half of the token
+    async for piece in request.content.iter_any():  # a single read() gives what has come so far, perhaps half a token
         body += piece
         if len(body) > _LARGEST_BODY:
             return problem(413, "logout_token", "Too large")

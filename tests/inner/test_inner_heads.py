@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inner_entry import Entry, enter
-from inner_wire import Heard, Wire, answers, ask
+from inner_wire import FORWARDED, Heard, Wire, answers, ask, until
 from running import DOSSIER, PRESCRIPTION, Browser, Running
 
 from forward_auth.inner.heads import Heads
@@ -232,20 +232,15 @@ def test_SMUG_02_a_body_behind_a_head_seen_before_is_no_request(house: House) ->
         ):
             wire.send(data)
             assert statuses == tuple(wire.hear().status for _ in statuses)
-        for cut in (
-            1,
-            20,
-            good.index(b"X-Forwarded-Uri: ") + 9,
-            good.index(b"/a\r\n") + 2,
-            len(good) - 1,
-            len(good) - 3,
-        ):
-            wire.send(good + bad[:cut])
-            assert 200 == wire.hear().status
-            wire.send(bad[cut:] + good[:cut])
-            assert 401 == wire.hear().status
-            wire.send(good[cut:])
-            assert 200 == wire.hear().status
+        middle = good.index(b"X-Forwarded-Uri: ")
+        for cut in (1, 20, middle + 9, middle + 18, len(good) - 1, len(good) - 3):
+            for _ in range(4):  # what came twice could be learnt
+                wire.send(good + bad[:cut])
+                assert 200 == wire.hear().status
+                wire.send(bad[cut:] + good[:cut])
+                assert 401 == wire.hear().status
+                wire.send(good[cut:])
+                assert 200 == wire.hear().status
         wire.send(good + b"a=b&c=d")
         assert [200, 400] == [heard.status for heard in answers(wire.finish())]
     heard = ask(house.entry.inner, good.replace(b"\r\n\r\n", b"\r\nContent-Length: 7\r\n\r\n") + b"a=b&c=d" + good)
@@ -253,21 +248,18 @@ def test_SMUG_02_a_body_behind_a_head_seen_before_is_no_request(house: House) ->
 
 
 def test_a_piece_that_looks_like_a_whole_head_is_a_piece(house: House) -> None:
-    """A head seen before that arrives inside another one, which is still under way, is lines of that one."""
+    """A head seen before that arrives inside another one, which is still under way, is lines of that one: at an address that reads
+    none of them, nobody."""
     one = house.kinds["doctor"]
+    door = house.entry.running.service._doors[0]
     with Wire(house.entry.inner) as wire:
         for _ in range(4):
             wire.send(one.head(b"/a"))
             assert 200 == wire.hear().status
-        wire.send(b"GET /auth/nginx HTTP/1.1\r\nX-A: ")
-        for _ in range(20):  # so that both are not one read
-            ask(house.entry.inner, one.unseen(b"/"))
+        wire.send(b"GET /auth/ingress-nginx HTTP/1.1\r\nX-A: ")
+        until(lambda: any(held.head for held in door.connections))
         wire.send(one.head(b"/a"))
-        heard = wire.hear()
-    assert (200, DOCTOR) == (
-        heard.status,
-        heard[b"X-PSC-Subject"],
-    )  # X-A: GET /auth/nginx HTTP/1.1, and the rest is of the outer head
+        assert 403 == wire.hear().status
 
 
 @st.composite
@@ -345,9 +337,12 @@ def taught(running: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taught
     watch(running, again, monkeypatch)
     with Wire(entry.inner) as wire:
         found = Taught(entry, wire, browser)
-        assert [200] * 5 == [found.status() for _ in range(5)]
-        assert again
-        assert again[-1] is not None
+        for _ in range(50):  # the door may look at the login anew once, when its entry has been written
+            assert 200 == found.status()
+            if again and again[-1] is not None:
+                break
+        else:
+            pytest.fail("the head was never answered from memory")
         yield found
 
 
@@ -395,6 +390,34 @@ def test_after_a_reload_the_new_rules_answer(taught: Taught) -> None:
         running.reload(apps=apps)
         for _ in range(4):
             assert [200] == [heard.status for heard in taught.entry.ask(taught.entry.head())]
+
+
+def test_after_a_reload_a_rule_is_not_taken_for_another_with_its_number(taught: Taught) -> None:
+    """What was the first rule is another one now, and the doctor passes it: that says nothing of the old one's paths."""
+    running = taught.entry.running
+    origins = 'origins = ["https://dossier.hopital.example"]\n'
+
+    def rules(*pairs: tuple[str, str]) -> str:
+        text = "".join(
+            f'[[apps.dossier.rules]]\npaths = ["{path}"]\nrequire = {{ profession = ["{code}"] }}\n'
+            for path, code in pairs
+        )
+        return running.apps.replace(origins, origins + text)
+
+    def status(path: bytes) -> int:  # by a head that is learnt under the first rules
+        forwarded = FORWARDED.replace(b"Uri: /a", b"Uri: " + path)
+        [heard] = taught.entry.ask(taught.entry.head(b"X-A: 1\r\n", forwarded=forwarded))
+        return heard.status
+
+    before, after = (
+        rules(("/secret/*", "10"), ("/*", "10")),
+        rules(("/other/*", "10"), ("/secret/*", "60"), ("/*", "10")),
+    )
+    running.reload(apps=before)
+    assert [200] * 5 == [status(b"/secret/x") for _ in range(5)]
+    running.reload(apps=after)
+    for _ in range(4):
+        assert (200, 403) == (status(b"/other/x"), status(b"/secret/x"))
 
 
 def test_after_a_rotation_that_keeps_the_old_key_people_stay(taught: Taught) -> None:

@@ -1,11 +1,8 @@
 """How much, how many, how slow: each limit of the inner door at its edge. Seconds pass by turning the door's sweep."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 from inner_entry import Entry
-from inner_wire import Wire, closed_after
+from inner_wire import Wire, closed_after, until
 from running import Running
 
 from forward_auth.inner.door import Door, Limits
@@ -13,14 +10,6 @@ from forward_auth.inner.door import Door, Limits
 
 def door(running: Running) -> Door:
     return running.service._doors[0]
-
-
-def until(true: Callable[[], bool]) -> None:
-    """The door's own thread needs a moment."""
-    end = time.monotonic() + 3
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_a_head_of_64_kibibytes(shared: Entry) -> None:

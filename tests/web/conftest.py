@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from running import CLIENT, Clock, Running, SimulatorThread, shared_key
 
+from forward_auth import renewal, sessions
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
@@ -15,3 +17,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         Running(tmp_path_factory.mktemp("shared"), simulator, clock) as service,
     ):
         yield service
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the service looks for in the background it looks for twenty times a second, so that no test waits for it."""
+    monkeypatch.setattr(renewal, "_LOOK", 0.05)
+    monkeypatch.setattr(sessions, "_POLL", 0.05)

@@ -1,23 +1,18 @@
 """The end of a sign-in: what a callback must not do, by the id of each attack; and the faults of PSC, each ending in a page and no session."""
 
+import re
 import time
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from running import DOSSIER, ORIGIN, PRESCRIPTION, Answer, Browser, Running
+from web_steps import AUTH_HOST, another, begun, button, french_page, metric, returned, soon
 
+from forward_auth.sealing import new_key, read_ring, rotated, write_ring
 from forward_auth.simulator import FAULTS
 
 CALLBACK = ORIGIN + "/psc/callback"
-
-
-def begun(running: Running, browser: Browser, url: str = DOSSIER + "/a?b=1") -> str:
-    """A sign-in under way: -> the address of PSC."""
-    return running.get(browser, running.check(browser, url)["Location"])["Location"]
-
-
-def returned(running: Running, browser: Browser, person: str = "docteur-dupont") -> str:
-    """PSC's answer to a new sign-in of this browser: the address of the callback, not yet called."""
-    return running.simulator.sign_in(begun(running, browser), person, cookies=browser.psc)
 
 
 def redeemed(running: Running) -> int:
@@ -187,82 +182,240 @@ REFUSED = [
     for name, fault in FAULTS.items()
     if fault.expect == "refuse" and name.partition(".")[0] in ("id_token", "userinfo", "code")
 ]
-SLOW = ("hang", "slow", "drip", "stall", "endless")
+SLOW = ("hang", "slow", "trickle", "endless")  # five seconds each: see test_PSC_slow_at_the_token_endpoint
+
+
+TRANSPORT = tuple("." + name.partition(".")[2] for name in FAULTS if name.startswith("all."))
+QUICK = [name for name in REFUSED if name not in OF_LOGOUT_TOKENS and not any(word in name for word in SLOW)]
+
+
+def refused(running: Running, fault: str) -> None:
+    browser = Browser()
+    url = returned(running, browser)
+    with running.simulator.faults.during(fault):
+        answer = running.get(browser, url)
+    page_without_session(running, browser, answer, 400, 403, 503)
+    assert "Référence" in answer.text
+    assert not [name for name in browser.jar[AUTH_HOST] if "-login-" in name]
+    assert "/psc/start?to=" in button(answer)
+
+
+@pytest.mark.parametrize("fault", [name for name in QUICK if not name.endswith(TRANSPORT)])
+def test_every_fault_of_what_psc_says(shared: Running, fault: str) -> None:
+    """OpenID's client tests and IDP-*, by the simulator's names: a page with a reference and a button, no session, the sign-in's cookie gone."""
+    refused(shared, fault)
+
+
+@pytest.mark.parametrize("fault", [name for name in QUICK if name.endswith(TRANSPORT)])
+def test_every_fault_of_how_psc_answers(running: Running, fault: str) -> None:
+    """The same for connections that break, wrong statuses, bodies that are none. The code is not sent again."""
+    refused(running, fault)
+    assert 1 == redeemed(running)
 
 
 @pytest.mark.parametrize(
-    "fault", [name for name in REFUSED if name not in OF_LOGOUT_TOKENS and not any(word in name for word in SLOW)]
+    "fault", [name for name, fault in FAULTS.items() if name.startswith("callback.") and fault.expect == "refuse"]
 )
-def test_every_fault_of_psc(running: Running, fault: str) -> None:
-    """OpenID's client tests and IDP-*, by the simulator's names: a page with a reference, no session, the sign-in's cookie gone."""
+def test_CB_03_05_08_MIX_every_fault_of_the_return(shared: Running, fault: str) -> None:
+    """What PSC may put into the address of the callback: a page, no session, nothing of it repeated."""
+    browser = Browser()
+    value = (
+        "<script>alert(1)</script>\r\nX-Evil: 1" if "description" in fault else None
+    )  # its own is longer than a request line
+    with shared.simulator.faults.during(fault, value):
+        answer = shared.get(browser, returned(shared, browser))
+    page_without_session(shared, browser, answer, 400, 403)
+    assert "<script" not in answer.text
+    assert "x-evil" not in answer.headers
+    assert "not-a-code" not in answer.text
+
+
+@pytest.mark.parametrize("fault", [name for name, fault in FAULTS.items() if name.partition(".")[0] in ("callback", "code", "id_token", "userinfo") and fault.expect == "accept"])  # fmt: skip
+def test_what_is_accepted(shared: Running, fault: str) -> None:
+    """CB-09 and others: what a correct client takes is taken: BEARER, no expires_in, no at_hash, unknown parameters and codes."""
+    browser = Browser()
+    shared.clock.advance(31)
+    with shared.simulator.faults.during(fault):
+        answer = shared.sign_in(browser, "docteur-dupont")
+    assert 200 == answer.status
+    assert "899700000001" == answer["X-PSC-Subject"]
+
+
+def test_PSC_slow_at_the_token_endpoint(running: Running) -> None:
+    """IDP-02: the token endpoint hangs: a page within six seconds, and who is in is answered all the while."""
+    inside, browser = Browser(), Browser()
+    running.sign_in(inside, "docteur-dupont")
+    url = returned(running, browser)
+    with running.simulator.faults.during("code.hang"):
+        began = time.monotonic()
+        answer = running.get(browser, url)
+        assert time.monotonic() - began < 7
+        assert 200 == running.check(inside, DOSSIER + "/").status
+    page_without_session(running, browser, answer, 503)
+    assert answer["Retry-After"]
+    soon(lambda: running.call(running.service.outer.psc.answering()), 8)
+    assert 200 == running.follow(browser, button(answer), "docteur-dupont").status
+
+
+def test_CB_01_no_token_call(shared: Running) -> None:
+    """A callback without its cookie, though the state is a good one of this service: nothing is asked of PSC, whoever calls."""
+    owner, other = Browser(), Browser()
+    url = returned(shared, owner)
+    before = shared.simulator.counts["token"]
+    for browser in (other, Browser(jar={AUTH_HOST: {"__Host-psc": "x" * 64}})):
+        page_without_session(shared, browser, shared.get(browser, url), 400) if browser is other else shared.get(
+            browser, url
+        )
+    assert before == shared.simulator.counts["token"]
+
+
+def test_CB_04_a_code_that_psc_takes_twice(running: Running) -> None:
+    """Even where PSC takes a code twice, and the browser still has the cookies of before, it is sent once."""
     browser = Browser()
     url = returned(running, browser)
-    running.simulator.faults.set(fault)
-    answer = running.get(browser, url)
-    running.simulator.faults.clear()
-    page_without_session(running, browser, answer, 400, 403, 503)
-    assert "Référence" in answer.text
-    assert not [name for name in browser.jar["auth.hopital.example"] if "-login-" in name]
+    before = {AUTH_HOST: dict(browser.jar[AUTH_HOST])}
+    with running.simulator.faults.during("code.reusable"):
+        assert 303 == running.get(browser, url).status
+        for _ in range(3):
+            french_page(running.get(Browser(jar={AUTH_HOST: dict(before[AUTH_HOST])}), url), 400)
+    assert 1 == running.simulator.counts["token"]
 
 
-def test_another_person_in_the_same_browser(running: Running) -> None:
-    """Decision 15: the next professional signs in on the same workstation; the first one's login is over everywhere before."""
+def test_CB_04_failed_once_is_over(running: Running) -> None:
+    """A callback whose code PSC refused is not tried again, in whatever browser."""
     browser = Browser()
-    running.sign_in(browser, "docteur-dupont")
-    running.follow(browser, PRESCRIPTION + "/")
-    first = dict(browser.jar["prescription.autre.example"])
+    url = returned(running, browser)
+    before = dict(browser.jar[AUTH_HOST])
+    with running.simulator.faults.during("code.oauth_error"):
+        assert running.get(browser, url).status in (400, 403)
+    french_page(running.get(Browser(jar={AUTH_HOST: before}), url), 400)
+    assert 1 == running.simulator.counts["token"]
+
+
+def test_CB_05_error_and_code(running: Running) -> None:
+    """An error beside a code is an error; a description of 10 KiB with markup and line ends is shown to nobody."""
+    browser = Browser()
+    url = returned(running, browser)
+    nasty = quote("<img src=x onerror=alert(1)>\r\nX-Evil: 1" + "é" * 3000, safe="")
+    answer = running.get(browser, f"{url}&error=access_denied&error_description={nasty}")
+    page_without_session(running, browser, answer, 400, 403)
+    assert "onerror" not in answer.text
+    assert 0 == redeemed(running)
+
+
+def test_CB_06_is_in_the_trail(running: Running) -> None:
+    """A sign-in that is refused is in the trail with the reference of its page, and counted."""
+    browser = Browser()
+    url = returned(running, browser)
+    with running.simulator.faults.during("id_token.nonce_wrong"):
+        answer = running.get(browser, url)
+    (line,) = [line for line in running.audit() if line["event"] == "sign_in"]
+    assert "refused" == line["outcome"]
+    assert line["reference"] in answer.text
+    assert 1 == metric(running, "sign_ins_total", outcome="refused")
+
+
+def test_CB_10_level(running: Running) -> None:
+    """An authentication below the level: 403, the page says so, and the next try with a card enters."""
+    browser = Browser()
+    page = running.sign_in(browser, "docteur-dupont", acr="0")
+    page_without_session(running, browser, page, 403)
+    assert "identification plus sûre" in page.text
     browser.psc.clear()
-    running.follow(browser, f"{ORIGIN}/psc/start?to={DOSSIER}/&switch=1", "infirmiere-leroy")
-    assert "899700000001" != running.check(browser, DOSSIER + "/")["X-PSC-Subject"]
-    assert 401 == running.check(Browser(jar={"prescription.autre.example": first}), PRESCRIPTION + "/").status
+    assert 200 == running.follow(browser, button(page), "docteur-dupont").status
 
 
-def test_step_up(running: Running) -> None:
-    """Decision 13: writing needs a fresh authentication: the check asks, PSC is asked again, and then it passes."""
-    browser = Browser()
-    running.sign_in(browser, "docteur-dupont", PRESCRIPTION + "/")
-    assert 200 == running.check(browser, PRESCRIPTION + "/", method="POST").status
-    running.clock.advance(16 * 60)
-    asked = running.check(browser, PRESCRIPTION + "/", method="POST", headers={"Referer": PRESCRIPTION + "/x"})
-    assert 401 == asked.status
-    assert "max_age=900" in asked["Location"]
-    assert "lost=1" in asked["Location"]
-    page = running.get(browser, asked["Location"])
-    assert 200 == page.status
-    url = page.text[page.text.index(ORIGIN + "/psc/start") :].partition('"')[0].replace("&amp;", "&")
-    assert 200 == running.follow(browser, url, "docteur-dupont").status
-    assert 200 == running.check(browser, PRESCRIPTION + "/", method="POST").status
+@pytest.mark.parametrize("pkce", [True, False])
+def test_CB_11_stolen_code(running: Running, pkce: bool) -> None:
+    """A victim's code in the attacker's own sign-in: PSC refuses it by PKCE, and where PSC forgets to, the nonce does."""
+    victim, attacker = Browser(), Browser()
+    stolen = returned(running, victim)
+    own = returned(running, attacker, "infirmiere-leroy")
+    code, other = (re.search("[?&]code=([^&]+)", url) for url in (stolen, own))
+    assert code is not None
+    assert other is not None
+    if not pkce:
+        running.simulator.faults.set("code.pkce_ignored")
+    answer = running.get(attacker, own.replace(other[1], code[1]))
+    page_without_session(running, attacker, answer, 400, 403)
 
 
-def test_old_authentication_is_asked_again_once(running: Running) -> None:
-    """Decision 10: PSC's own session is nearly four hours old: the professional authenticates anew, once."""
-    browser = Browser()
-    running.sign_in(browser, "docteur-dupont")
-    for _ in range(9):
-        running.clock.advance(1560)
-        running.check(browser, DOSSIER + "/")
-        running.simulator.sign_in(begun(running, Browser()), "", cookies=browser.psc)
-    running.clock.advance(120)  # four minutes would remain
-    browser.jar.clear()
-    url = running.get(browser, returned(running, browser, ""))["Location"]
-    assert "prompt=login" in url
-    answer = running.follow(browser, url, "docteur-dupont")
-    assert 200 == answer.status
-
-
-def test_idle_and_absolute(running: Running) -> None:
-    """SESS-05: 30 minutes without activity, four hours with it; to the second, and after a restart too."""
-    browser = Browser()
-    running.sign_in(browser, "docteur-dupont")
-    running.clock.advance(1799)
-    assert 200 == running.check(browser, DOSSIER + "/").status
-    running.clock.advance(1800)
-    ended = running.check(browser, DOSSIER + "/")
-    assert 401 == ended.status
-    assert "why=ended" in ended["Location"]
+def test_CB_13_key_rotated_in_between(running: Running, tmp_path: Path) -> None:
+    """The key ring is rotated and the service restarted between start and callback: the sign-in ends well, and who was in stays in."""
+    inside, browser = Browser(), Browser()
+    running.sign_in(inside, "docteur-dupont")
+    url = returned(running, browser)
+    keys = running.folder / "keys"
+    write_ring(keys, rotated(read_ring(keys), int(running.clock()), keep=2), replace=True)
     running.restart()
-    assert 401 == running.check(browser, DOSSIER + "/").status
-    assert 'name="token"' in running.get(browser, ended["Location"]).text
+    answer = running.follow(browser, url)
+    assert (200, DOSSIER + "/a?b=1") == (answer.status, answer.url)
+    assert 200 == running.check(inside, DOSSIER + "/").status
+
+
+def test_CB_13_all_keys_lost(running: Running) -> None:
+    """Another ring altogether: the callback is a page whose button works; nobody is in any more, and nothing is an error."""
+    inside, browser = Browser(), Browser()
+    running.sign_in(inside, "docteur-dupont")
+    url = returned(running, browser)
+    running.stop()
+    write_ring(running.folder / "keys", (new_key(int(running.clock())),), replace=True)
+    running.start()
+    page = running.get(browser, url)
+    page_without_session(running, browser, page, 400)
+    assert 401 == running.check(inside, DOSSIER + "/").status
+    running.follow(inside, ORIGIN + "/psc/session", "docteur-dupont")
+
+
+def test_CB_14_lunch_while_signed_in_elsewhere(running: Running) -> None:
+    """A callback an hour later in a browser that is signed in by now: it lands on the app, PSC is asked nothing."""
+    browser = Browser()
+    url = returned(running, browser)
+    running.clock.advance(3600)
+    running.sign_in(browser, "docteur-dupont", PRESCRIPTION + "/")
+    asked = redeemed(running)
+    answer = running.get(browser, url)
+    assert (303, DOSSIER + "/") == (answer.status, answer["Location"])
+    assert asked == redeemed(running)
+
+
+def test_app_removed_in_between(running: Running) -> None:
+    """The app of the sign-in is no longer configured when PSC answers: a page with a button that leads to what there is."""
+    browser = Browser()
+    url = returned(running, browser, url=DOSSIER + "/a")
+    apps = running.apps[running.apps.index("[apps.prescription]") :]
+    running.reload(apps=apps)
+    page = running.get(browser, url)
+    french_page(page, 400)
+    assert 0 == redeemed(running)
+    assert 200 == running.follow(browser, button(page), "docteur-dupont").status
+
+
+def test_MIX_01_answer_of_another_issuer(running: Running, tmp_path: Path) -> None:
+    """The callback of another deployment at another PSC, and an issuer of that PSC in our own answer: 400, nobody is asked anything."""
+    folder = tmp_path / "second"
+    folder.mkdir()
+    browser = Browser()
+    with another(folder) as second:
+        foreign = returned(second, Browser())
+        page_without_session(running, browser, running.get(browser, foreign), 400)
+        own = returned(running, browser)
+        mixed = own.replace(quote(running.simulator.issuer, safe=""), quote(second.simulator.issuer, safe=""))
+        assert mixed != own
+        page_without_session(running, browser, running.get(browser, mixed), 400)
+        assert 0 == second.simulator.counts["token"]
+    assert 0 == redeemed(running)
+
+
+@pytest.mark.parametrize("issuer", ["https://evil.example", "", None])
+def test_MIX_03_error_of_another_issuer(running: Running, issuer: str | None) -> None:
+    """An error answer with a wrong issuer, or none, is not PSC's: no «you cancelled», and the sign-in's cookie is not believed spent by it."""
+    browser = Browser()
+    state = begun(running, browser).partition("state=")[2].partition("&")[0]
+    told = "" if issuer is None else f"&iss={quote(issuer, safe='')}"
+    answer = running.get(browser, f"{CALLBACK}?error=access_denied&state={state}{told}")
+    page_without_session(running, browser, answer, 400)
+    assert "annulée" not in answer.text
 
 
 def test_psc_away(running: Running) -> None:

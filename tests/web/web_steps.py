@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 from running import CLIENT, DOSSIER, ORIGIN, PRESCRIPTION, Answer, Browser, Clock, Running, SimulatorThread, shared_key
 
-from forward_auth.simulator import Simulator
+from forward_auth.simulator import Lifetimes
 
 AUTH_HOST = "auth.hopital.example"
 DOSSIER_HOST = "dossier.hopital.example"
@@ -79,6 +79,11 @@ def soon(true: Callable[[], object], seconds: float = 6) -> None:
         time.sleep(0.01)
 
 
+def heard(running: Running) -> None:
+    """A clock that jumps makes the service read its store again, as after a long deafness: wait until it has."""
+    soon(lambda: running.service.sessions._heard == running.clock())
+
+
 def copy_of(browser: Browser) -> Browser:
     """Another browser with the same cookies."""
     return Browser(jar={host: dict(jar) for host, jar in browser.jar.items()}, psc=dict(browser.psc))
@@ -109,18 +114,25 @@ def tell_logout(running: Running, token: str, *, address: str = "203.0.113.5") -
 
 
 @contextmanager
-def another(tmp_path: Path, *, apps: str | None = None, more: str = "") -> Iterator[Running]:
-    """A service of its own, with other apps or sections."""
+def another(
+    tmp_path: Path, *, apps: str | None = None, more: str = "", lifetimes: Lifetimes | None = None
+) -> Iterator[Running]:
+    """A service of its own, with other apps or sections, or a PSC with other lifetimes."""
     clock = Clock()
-    with SimulatorThread(clients=[CLIENT], clock=clock, key=shared_key()) as simulator:
+    with SimulatorThread(clients=[CLIENT], clock=clock, key=shared_key(), lifetimes=lifetimes) as simulator:
         more_apps = {} if apps is None else {"apps": apps}
         with Running(tmp_path, simulator, clock, more=more, **more_apps) as service:
             yield service
 
 
 def metric(running: Running, name: str, **labels: str) -> float:
-    text = ",".join(f'{key}="{value}"' for key, value in labels.items())
-    return running.metrics()[f"psc_forward_auth_{name}" + (f"{{{text}}}" if text else "")]
+    """One number of /metrics."""
+    wanted = {f'{key}="{value}"' for key, value in labels.items()}
+    for key, value in running.metrics().items():
+        head, _, told = key.partition("{")
+        if head == "psc_forward_auth_" + name and set(filter(None, told.rstrip("}").split(","))) == wanted:
+            return value
+    raise KeyError(name, labels)
 
 
 def problem_of(answer: Answer) -> dict[str, object]:
@@ -144,7 +156,6 @@ __all__ = [
     "OURS",
     "PRESCRIPTION_HOST",
     "REFERENCE",
-    "Simulator",
     "another",
     "asked_anew",
     "begun",
@@ -152,6 +163,7 @@ __all__ = [
     "copy_of",
     "form",
     "french_page",
+    "heard",
     "logout_token",
     "metric",
     "press",

@@ -33,6 +33,7 @@ from forward_auth.config_keys import (
     REQUIRE,
     RULE,
     SECTIONS,
+    SHORTEST_APP_IDLE,
 )
 from forward_auth.config_reading import (
     NOT_YET,
@@ -149,7 +150,8 @@ def _read(path: Path, environ: Mapping[str, str]) -> tuple[Reading, dict[str, An
     except tomllib.TOMLDecodeError as error:
         said, _, place = str(error).partition(" (at ")
         found = re.match(r"line ([0-9]+)", place)
-        line = int(found[1]) if found else max(1, len(text.splitlines()))
+        last = text.count("\n") + (not text.endswith("\n"))
+        line = int(found[1]) if found else max(1, last)
         cure = next((cure for start, cure in _CURES if said.startswith(start)), "mend this line; the rest is read then")
         _give_up(file, line, f"is not TOML here: {said if said.isprintable() else repr(said)}", cure)
     except RecursionError:
@@ -396,6 +398,8 @@ def _app(reading: Reading, name: str, values: Values, around: _Around) -> AppSet
     idle = values["idle"] or around.idle or PSC_IDLE
     if around.idle and idle > around.idle:
         reading.wrong((*at, "idle"), "is longer than session.idle", "write a shorter one, or leave it out")
+    elif around.idle and idle < min(around.idle, SHORTEST_APP_IDLE):
+        reading.wrong((*at, "idle"), "is shorter than a minute", 'write "1m" or more')
     headers = around.headers
     if values["headers"] and headers:
         headers = _headers(reading, values["headers"], headers)

@@ -54,6 +54,7 @@ ISSUERS: Final = {
 DISCOVERY: Final = "/.well-known/wallet-openid-configuration"
 
 PSC_IDLE: Final = 30 * 60  # PSC's SSO session ends after 30 min without activity …
+SHORTEST_APP_IDLE: Final = 60  # a remembered check looks at no limit for half a minute (logins.LONGEST_LOOK)
 PSC_ABSOLUTE: Final = 4 * 3600  # … and after 4 h in any case; ours is never longer (law)
 
 # Tables inside rules --------------------------------------------------------------------------------------------------
@@ -459,7 +460,7 @@ APP: Final[Mapping[str, Key]] = {
     "allow_preflight": Key(
         Flag(), "Let CORS preflights (OPTIONS without credentials) pass.", default=False, stated=False
     ),
-    "idle": Key(Duration(), "A shorter idle limit for this app than the session's."),
+    "idle": Key(Duration(), "A shorter idle limit for this app than the session's; a minute at least."),
     "background_paths": Key(
         ListOf(PathPattern(), may_be_empty=True),
         "Paths polled by scripts: checked, but no sign of activity.",

@@ -3,7 +3,7 @@
 For: `Gate.check(original, ticket, now)`, which answers from memory, or says which ticket to fetch from the store first. Refuses:
 everything it has no reason to allow. This is the only file of the program that makes an Allow (law; counted by tests/test_rooms.py).
 
-The remembered road is the first dozen lines of `check`: three dictionaries, four comparisons. Everything else is taken once per login and
+The remembered road is `remembered`: two dictionaries, three comparisons, after the site and the rule were looked up. Everything else is taken once per login and
 rule, once per half minute, or by those who do not get in.
 """
 
@@ -58,9 +58,8 @@ class Site:
         self.host = host
         self.app = app
         self.plan = plan
-        self.idle = (
-            idle  # None: as the login's. Never below a minute, so the half minute of the remembered road cannot skip it
-        )
+        # None: as the login's. Never below a minute: the remembered road looks at no limit for half a minute.
+        self.idle = idle
         self.preflight = preflight
         self.anonymous = _allow(plan, app.name, None, None, "open")
         self.no_rule = Refuse(Because.NO_RULE, app.name)
@@ -117,6 +116,9 @@ class Gate:
         """What to answer when this ticket opens nothing, whatever the store holds: absent, without our tag, or known to be over. None when
         that is not certain. A ticket never comes to life, so the answer stands for this generation."""
         found = None if ticket is None else self._ring.read_ticket(ticket, PURPOSE, site.host.name)
+        return self._over(site, found)
+
+    def _over(self, site: Site, found: FoundTicket | None) -> SignIn | None:
         if found is None:
             return site.sign_in
         by_itself = self._memory.ended_ticket(found.digest)
@@ -165,12 +167,9 @@ class Gate:
             return site.sign_in_again
         if login is not None:
             return login
-        over = self.without_session(site, ticket)
-        if over is not None:
-            return over
         found = self._ring.read_ticket(ticket, PURPOSE, site.host.name)
-        assert found is not None
-        return Lookup(site.host, ticket, found)
+        over = self._over(site, found)
+        return Lookup(site.host, ticket, found) if over is None and found is not None else over or site.sign_in
 
     def _decide(self, site: Site, rule: Rule, login: Login, now: float) -> Decision:
         remembered = login.decisions.get(rule.id)

@@ -23,6 +23,7 @@ from forward_auth.secret import Secret
 LOGINS_IN_MEMORY: Final = 20_000  # about 4 KiB each; the store holds the others
 _ENDED_TICKETS: Final = 32_768
 _TOUCHES_PER_IDLE: Final = 60
+LONGEST_LOOK: Final = 30.0  # seconds; no app's own idle limit is shorter than twice this, so none is overlooked
 
 
 class Remembered(NamedTuple):
@@ -107,12 +108,16 @@ class Login:
         """Past a limit, or ended."""
         return self.ended or now >= self.ends or now - self.seen >= self.idle
 
+    @property
+    def _between_touches(self) -> float:
+        return min(self.idle / _TOUCHES_PER_IDLE, LONGEST_LOOK)
+
     def touch_due(self, now: float) -> bool:
-        return now - self.touched >= self.idle / _TOUCHES_PER_IDLE
+        return now - self.touched >= self._between_touches
 
     def next_look(self, now: float) -> float:
         """Until when the remembered road need not look at limits, touching and renewal."""
-        soon = min(self.ends, self.touched + max(1, self.idle / _TOUCHES_PER_IDLE), self.seen + self.idle)
+        soon = min(self.ends, self.touched + max(1, self._between_touches), self.seen + self.idle)
         return min(soon, self.renew_after) if self.renew_after is not None and self.renew_after > now else soon
 
 

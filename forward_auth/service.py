@@ -73,7 +73,7 @@ def load_ring(settings: Settings, now: int) -> KeyRing:
 
 
 class Service:
-    """One running service. `clock`: Unix seconds. Sockets of listeners that were opened by somebody else may be handed in by notation."""
+    """One running service. `clock`: Unix seconds. `node`: the name it goes by in the audit trail."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float], node: str = "") -> None:
         self.settings = settings
@@ -88,7 +88,13 @@ class Service:
         self.pages = Pages(settings.pages, settings.server.path_prefix)
         self.gate = Gate(compile_sites(settings, self.memory), self.memory, self.ring)
         self.refusals = Refusals(clock)
-        self.audit = Audit(settings.audit.file, required=settings.audit.required, clock=clock, node=self.node)
+        self.audit = Audit(
+            settings.audit.file,
+            required=settings.audit.required,
+            clock=clock,
+            node=self.node,
+            stdout=settings.audit.stdout,
+        )
         self.sessions = Sessions(
             store=open_store(settings.session.store),
             memory=self.memory,
@@ -353,14 +359,14 @@ class Service:
         outer.authorities = self._authorities()
         self.audit.reopen()
         logging.getLogger("forward_auth").setLevel(LEVELS[settings.log.level])
+        self._endpoints = self._compile_endpoints()
+        for door in self._doors:
+            door.reload()
         if psc_changed:
             previous, previous_session, self._http = outer.psc, self._http, session
             outer.psc = await self._open_psc()
             await previous.close()
             await previous_session.close()
-        self._endpoints = self._compile_endpoints()
-        for door in self._doors:
-            door.reload()
         return kept
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from secrets import token_bytes
 from typing import Final
 
+from cachetools import TTLCache
+
 from forward_auth.audit import Audit
 from forward_auth.decision import Refuse
 from forward_auth.errors import StoreUnavailable
@@ -87,6 +89,8 @@ class Sessions:
         self._issuer = issuer
         self._address_of = address_of
         self._fetching: dict[bytes, asyncio.Task[None]] = {}
+        # Ended here lately: what a reader of the store had in its hands at that instant must not come back to life.
+        self._just_ended: TTLCache[bytes, bool] = TTLCache(100_000, 60)
         self._sequence = -1
         self._heard = 0.0
 
@@ -157,6 +161,8 @@ class Sessions:
     def _opened(self, rows: tuple[TicketRow, LoginRow], found: Found, host: str, purpose: str) -> Login | None:
         """A login out of its two rows; None when they do not belong together: a forged, moved or foreign row opens nothing (COOK-06)."""
         ticket, row = rows
+        if row.id in self._just_ended:
+            return None
         belongs = (ticket.digest, ticket.host, ticket.kind, ticket.login_id) == (found.digest, host, purpose, row.id)
         try:
             if not belongs:
@@ -432,6 +438,7 @@ class Sessions:
             ended = await self.store.end(which, now, now + self.settings.absolute)
         out = []
         for each in ended:
+            self._just_ended[each.login_id] = True
             known = self.memory.by_id.get(each.login_id)
             for host, ticket in known.places if known is not None and cause in _LEFT else ():
                 found = self.ring.read_ticket(ticket, PURPOSE, host.name)

@@ -84,20 +84,24 @@ class Check:
     def again(self, head: Head, target: bytes) -> bytes | None:
         """The answer to a head seen before with another target, or None: then the careful road reads it again. The path is believed only
         if App.find has read it before."""
-        self._served = served = self._served + 1
         reading: Reading = head.reading
         site = reading.site
         path, mark, query = target.partition(b"?")
         found = site.app.paths.get((reading.method, path))
-        if found is None or found.rule is None or PLAIN(query) is None or not served % _OBSERVED:
+        # Another generation has other rules under the same numbers, and they may have decided already: a reload is not one instant.
+        if found is None or found.rule is None or PLAIN(query) is None or reading.generation != self._gate.generation:
             return None
         if reading.ticket is not None:
+            began = 0.0 if self._served % _OBSERVED else perf_counter()
             decision = self._remembered(site, found.rule, reading.ticket, self._clock())
             if type(decision) is not Allow:
                 return None
+            self._served += 1
             self._allowed[decision.app] += 1
+            if began:
+                self._observe(perf_counter() - began)
             return ALLOW + decision.lines
-        if found.rule.open or reading.generation != self._gate.generation:
+        if found.rule.open:
             return None
         asked = reading.over
         self._count["unauthenticated" if reading.kind is Navigation.NONE else "sign_in"][asked.app] += 1

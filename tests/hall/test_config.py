@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import trustme
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from forward_auth import config_keys
@@ -475,7 +476,7 @@ WRONG: Mapping[str, list[tuple[str, str]]] = {
         ('{ names = { role = "X-PSC-Subject" } }', "two headers"),
     ],
     "apps.dossier.allow_preflight": [('"no"', "true or false")],
-    "apps.dossier.idle": [('"31m"', "session.idle"), ('"x"', "span")],
+    "apps.dossier.idle": [('"31m"', "session.idle"), ('"59s"', "shorter than a minute"), ('"x"', "span")],
     "apps.dossier.background_paths": [('["poll"]', "start with /"), ('"/poll"', "list"), ('["/a*"]', "final")],
     "apps.dossier.forget_cookies": [('["a b"]', "cookie"), ('"JSESSIONID"', "list"), ('["a;b"]', "cookie")],
     "apps.dossier.sign_in": [('"button"', "known")],
@@ -1247,6 +1248,7 @@ FEW = settings(max_examples=150, suppress_health_check=[HealthCheck.function_sco
         st.text(), st.from_regex(r"(?s)\[[a-z.\"]{0,6}\]\n([a-z]{1,3} = [\[\]{}\"'a-z0-9,\n#=]{0,20}\n){0,3}")
     )
 )
+@example(text="'\x1e0")  # ends a line for Python, none for an editor
 def test_any_text(place: Path, text: str) -> None:
     """Whatever stands in the file, the answer is settings or ConfigError."""
     outcome(place, text, {})
@@ -1336,7 +1338,7 @@ def test_example_is_explained() -> None:
 
 def test_example_with_everything_in_force(place: Path) -> None:
     """The lines of example.toml that are commented out are right too."""
-    keep(place / "authorities.pem", "-----BEGIN CERTIFICATE-----\n")
+    keep(place / "authorities.pem", trustme.CA().cert_pem.bytes().decode("ascii"))
     keep(place / "http-proxy", "user:geheim")
     keep(place / "logo.svg", "<svg/>")
     keep(place / "liste-blanche.txt", "899700218896\n")

@@ -23,16 +23,26 @@ _RETRY: Final = 1.0  # seconds
 
 
 class Audit:
-    """The trail. `path` None: standard output. `failing`: the last write did not succeed, or too much waits to be written."""
+    """The trail. `stdout`: standard output too; None: only where there is no `path`. `failing`: the last write did not succeed,
+    or too much waits to be written."""
 
     def __init__(
-        self, path: Path | None, *, required: bool, clock: Callable[[], float], node: str, stream: TextIO | None = None
+        self,
+        path: Path | None,
+        *,
+        required: bool,
+        clock: Callable[[], float],
+        node: str,
+        stdout: bool | None = None,
+        stream: TextIO | None = None,
     ) -> None:
         self._path = path
         self._required = required
         self._clock = clock
         self._node = node
-        self._stream: TextIO | None = None if path is not None else (stream or sys.stdout)
+        wanted = path is None if stdout is None else stdout
+        self._stream: TextIO | None = stream or (sys.stdout if wanted else None)
+        self._handed = False  # the stream has the line under way; what is left is to flush it
         self._file = -1
         self._inode = 0
         self._waiting: bytes | None = None  # the line under way, as far as it is not written
@@ -88,7 +98,7 @@ class Audit:
                 continue
             if line is None:
                 break
-            self._waiting = None
+            self._waiting, self._handed = None, False
             while not self._write(line) and not self._stopping.wait(_RETRY):
                 pass  # the line is kept until the sink is back, or until we stop
             if self._lines.empty():
@@ -99,22 +109,26 @@ class Audit:
         """One line, once: what part of it a full disk took is not written again."""
         if self._waiting is None:
             self._waiting = (line + "\n").encode("ascii")
+        where = str(self._path)
         try:
-            if self._stream is not None:
-                self._stream.write(self._waiting.decode("ascii"))
-                self._stream.flush()
-            else:
+            if self._path is not None and self._waiting:
                 if self._file < 0 or not self._same_file():
                     self._open()
                     # Whole: its first half may stand in a file that was moved away.
                     self._waiting = (line + "\n").encode("ascii")
                 while self._waiting:
                     self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+            where = "standard output"
+            if self._stream is not None:
+                if not self._handed:
+                    self._stream.write(line + "\n")
+                    self._handed = True
+                self._stream.flush()
         except (OSError, ValueError) as error:
-            where = "standard output" if self._path is None else str(self._path)
             self._error = f"the audit trail cannot be written: {where}: {_reason(error)}; check that its directory exists, is ours and has room"
             return False
         self._waiting = None
+        self._handed = False
         self._error = ""
         return True
 

@@ -401,9 +401,15 @@ def _told(settings: Any, found: list[Any], ended: list[str]) -> None:
     """The audit trail hears of what an administrator ended, where it is a file; the service's standard output is not ours to write to."""
     from forward_auth.audit import Audit
 
-    if settings.audit.file is None or not ended:
+    if not ended:
         return
-    audit = Audit(settings.audit.file, required=False, clock=time.time, node=socket.gethostname())
+    if settings.audit.file is None or not settings.audit.file.exists():
+        # Made by us it might not be the service's to write, and then nobody could sign in.
+        _complain(
+            "psc-forward-auth: ended, but the audit trail has no file to write it to; note it where you keep such things"
+        )
+        return
+    audit = Audit(settings.audit.file, required=False, clock=time.time, node=socket.gethostname(), stdout=False)
     audit.start()
     subjects = {entry.id: entry.listing.subject for entry in found if entry.listing}
     for login in ended:

@@ -33,9 +33,15 @@ def _absolute(reading: Reading, text: str) -> Path:
     return reading.directory / text
 
 
+def _named(path: Path) -> str:
+    """A path in a message, whole: cut short it would lose the file's own name, and its cure could not be run."""
+    whole = repr(str(path))[1:-1]
+    return f'"{str(path) if str(path).isprintable() else whole}"'
+
+
 def _read_file(path: Path, most: int, name: str = "") -> tuple[bytes, os.stat_result]:
     """The bytes and state of a regular file. Never waits at a pipe. Raises Wrong, which calls the file `name`."""
-    name = name or shown(str(path))
+    name = name or _named(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -83,8 +89,8 @@ class SecretFile(Kind):
         content, state = _read_file(path, _LONGEST_SECRET_FILE, "the file")
         if state.st_mode & stat.S_IRWXO:
             problem, cure = (
-                f"{shown(str(path))} is open to everybody on this machine",
-                f"run chmod o= {shown(str(path))}",
+                f"{_named(path)} is open to everybody on this machine",
+                f"run chmod o= {_named(path)}",
             )
             if not _is_handed_in(path, reading.environ):
                 raise Wrong(problem, cure)
@@ -112,8 +118,13 @@ class CertificateFile(Kind):
     def parse(self, reading: Reading, where: Where, value: object) -> Path:
         path = _absolute(reading, one_line(self, value))
         content, _ = _read_file(path, _LONGEST_LIST_FILE)
-        if b"-----BEGIN CERTIFICATE-----" not in content:
-            raise Wrong(f"{shown(str(path))} holds no certificate", "name a PEM file with the authorities to trust")
+        from cryptography.x509 import load_pem_x509_certificates  # only where there is such a file
+
+        try:
+            load_pem_x509_certificates(content)
+        except ValueError:
+            wrong = f"{_named(path)} holds no certificate, or one that cannot be read"
+            raise Wrong(wrong, "name a PEM file with the authorities to trust") from None
         return path
 
 
@@ -131,9 +142,9 @@ class LogoFile(Kind):
         if not (suffix == ".png" and content.startswith(b"\x89PNG\r\n\x1a\n")) and not (
             suffix == ".svg" and b"<svg" in lower[:4096]
         ):
-            raise Wrong(f"{shown(str(path))} is neither an SVG nor a PNG", "name an image ending in .svg or .png")
+            raise Wrong(f"{_named(path)} is neither an SVG nor a PNG", "name an image ending in .svg or .png")
         if suffix == ".svg" and re.search(rb"<script|<foreignobject|<!entity|javascript:|\son[a-z]+\s*=|\0", lower):
-            raise Wrong(f"{shown(str(path))} holds script", "export it as a plain SVG, or as PNG")
+            raise Wrong(f"{_named(path)} holds script", "export it as a plain SVG, or as PNG")
         return path
 
 
@@ -147,25 +158,21 @@ class NationalIds(Kind):
         path = _absolute(reading, one_line(self, value))
         content, state = _read_file(path, _LONGEST_LIST_FILE)
         if state.st_mode & stat.S_IWOTH:
-            raise Wrong(
-                f"{shown(str(path))} can be written by everybody on this machine", f"run chmod o-w {shown(str(path))}"
-            )
+            raise Wrong(f"{_named(path)} can be written by everybody on this machine", f"run chmod o-w {_named(path)}")
         try:
             lines = content.decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:
-            raise Wrong(f"{shown(str(path))} is not UTF-8 text", "write one national id a line") from None
+            raise Wrong(f"{_named(path)} is not UTF-8 text", "write one national id a line") from None
         ids = {number: line.partition("#")[0].strip() for number, line in enumerate(lines, 1)}
         for number, text in ids.items():
             if text and not is_national_id(text):
                 raise Wrong(
-                    f"line {number} of {shown(str(path))} is not a national id",
+                    f"line {number} of {_named(path)} is not a national id",
                     "write one national id a line, comments after #",
                 )
         found = frozenset(filter(None, ids.values()))
         if not found:
-            reading.warn(
-                where, f"{shown(str(path))} names nobody", "write one national id a line, or leave the key out"
-            )
+            reading.warn(where, f"{_named(path)} names nobody", "write one national id a line, or leave the key out")
         return found
 
 

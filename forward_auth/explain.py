@@ -61,7 +61,8 @@ def explain(settings: Settings, identity: Identity, method: str, url: str, now: 
     if found.rules is not None and not found.background:
         lines.append("the path has two readings: no open rule applies, and every other rule for this method must allow")
         return _explain_all(settings, app, found.rules, identity, now, lines)
-    lines.append(f"path read as {reading.exact} (open rules) and {reading.folded} (other rules)")
+    typed = reading.exact.encode("latin-1").decode("utf-8", "backslashreplace")  # it is bytes, shown as latin-1
+    lines.append(f"path read as {typed} (open rules) and {reading.folded} (other rules)")
     rule = found.rule or (found.rules[0] if found.rules else None)
     for earlier in app.rules:
         if rule is not None and earlier.number >= rule.number:

@@ -8,6 +8,7 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from .people import FILE, PeopleError, people
@@ -43,13 +44,27 @@ def _notice(text: str) -> tuple[str, str]:
     return client_id, uri
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError("not a port: write a number from 0 to 65535")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see: {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog="psc-forward-auth simulator",
         description="A pretend Pro Santé Connect. It is a simulator: never put it on the internet.",
     )
-    made.add_argument("--port", type=int, required=True, metavar="N", help="port to listen on (0: any free one)")
+    made.add_argument("--port", type=_port, required=True, metavar="N", help="port to listen on (0: any free one)")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     made.add_argument(
         "--issuer", type=_issuer, metavar="URL", help="default http://psc.localhost:PORT/auth/realms/esante-wallet"

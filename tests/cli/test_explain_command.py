@@ -161,9 +161,6 @@ def test_an_address_of_nobody_is_answered(command: Command, config: Path) -> Non
     assert Done(0, "refuse\nno app has the origin https://autre.example\n", "") == done
 
 
-@pytest.mark.xfail(
-    strict=True, reason="explain.py shows the exact reading, which is bytes as latin-1, as if it were text"
-)
 def test_an_accent_is_read_as_it_was_typed(command: Command, config: Path) -> None:
     """Both readings of a path with an accent are shown as people write it."""
     done = command("explain", "--config", config, "--person", "docteur-dupont", "GET", DOSSIER + "/été")

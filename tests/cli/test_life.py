@@ -589,9 +589,6 @@ def answers_at(program: Program) -> bool:
         return False
 
 
-@pytest.mark.xfail(
-    strict=True, reason="service.py gives Audit the file or standard output, never both, as example.toml promises"
-)
 def test_the_trail_goes_to_both_places_when_both_are_asked_for(tmp_path: Path, realm: Simulator) -> None:
     """`audit.file` and `audit.stdout = true`: every line stands in both."""
     with Program(tmp_path, realm, more="") as program:

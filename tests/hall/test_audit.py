@@ -1,5 +1,6 @@
 """The audit trail: one line an event, kept where it belongs, and nobody signs in while it cannot be written."""
 
+import errno
 import io
 import json
 import os
@@ -38,6 +39,17 @@ def running(path: Path | None, *, required: bool = True, stream: Any = None) -> 
         yield trail
     finally:
         trail.stop()
+
+
+@contextmanager
+def full_after(path: Path, more: int) -> Iterator[None]:
+    """The disk has room for so many bytes more in this file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def soon(true: Callable[[], object]) -> None:
@@ -103,6 +115,52 @@ def test_without_a_file_it_goes_to_standard_output(capsys: pytest.CaptureFixture
         trail.reopen()
         trail.write("enter", count=2)
     assert 2 == json.loads(stream.getvalue())["count"]
+
+
+def test_both_sinks_have_each_line_once(tmp_path: Path) -> None:
+    """A file and standard output, where the configuration asks for both; a full disk repeats no line on the other one."""
+    path, stream = tmp_path / "audit.log", io.StringIO()
+    with running(path, stream=stream) as trail:
+        trail.write("enter", count=1)
+        soon(lambda: counts(path) == [1])
+        with full_after(path, 10):
+            trail.write("enter", count=2)
+            soon(lambda: trail.failing)
+        soon(lambda: not trail.failing)
+        trail.write("enter", count=3)
+    assert [1, 2, 3] == counts(path) == [json.loads(line)["count"] for line in stream.getvalue().splitlines()]
+
+
+class Unflushed(io.StringIO):
+    """Takes every line, and cannot pass the first one on at once."""
+
+    tries = 3
+
+    def flush(self) -> None:
+        self.tries -= 1
+        if self.tries > 0:
+            raise OSError(errno.ENOSPC, "no room")
+
+
+def test_what_standard_output_could_not_pass_on_stands_once_in_both(tmp_path: Path) -> None:
+    """The file has the line already when standard output fails: neither gets it twice."""
+    path, stream = tmp_path / "audit.log", Unflushed()
+    with running(path, stream=stream) as trail:
+        trail.write("enter", count=1)
+        soon(lambda: "standard output" in trail.failing)
+        trail.write("enter", count=2)
+        soon(lambda: not trail.failing)
+    assert [1, 2] == counts(path) == [json.loads(line)["count"] for line in stream.getvalue().splitlines()]
+
+
+def test_a_trail_that_goes_nowhere_fails_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    """No file and no standard output, which `check-config` warns of."""
+    trail = Audit(None, required=False, clock=lambda: NOW, node="node-1", stdout=False)
+    trail.start()
+    trail.write("enter", count=1)
+    trail.reopen()
+    trail.stop()
+    assert ("", "", False) == (capsys.readouterr().out, trail.failing, trail.refuses_sign_ins)
 
 
 def test_a_renamed_file_is_left_and_a_new_one_begun(tmp_path: Path) -> None:
@@ -186,17 +244,13 @@ def test_LIFE_03_a_full_disk_that_is_replaced_brings_the_trail_back(tmp_path: Pa
 def test_LIFE_03_LOG_03_after_a_full_disk_each_line_stands_once(tmp_path: Path) -> None:
     """No half line, no line twice, however long the disk was full."""
     path = tmp_path / "audit.log"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with running(path) as trail:
         trail.write("enter", count=1)
         soon(lambda: counts(path) == [1])
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
-        try:
+        with full_after(path, 10):
             trail.write("enter", count=2)
             soon(lambda: trail.failing)
             time.sleep(0.05)  # several tries
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         soon(lambda: not trail.failing)
         trail.write("enter", count=3)
     assert [1, 2, 3] == counts(path)
@@ -205,17 +259,13 @@ def test_LIFE_03_LOG_03_after_a_full_disk_each_line_stands_once(tmp_path: Path) 
 def test_LIFE_03_a_line_half_written_stands_whole_in_the_next_file(tmp_path: Path) -> None:
     """The disk filled in the middle of a line and the file was moved away: the new one begins with the whole line."""
     path = tmp_path / "audit.log"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with running(path) as trail:
         trail.write("enter", count=1)
         soon(lambda: counts(path) == [1])
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
-        try:
+        with full_after(path, 10):
             trail.write("enter", count=2)
             soon(lambda: trail.failing)
             path.rename(tmp_path / "audit.log.1")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         soon(lambda: not trail.failing)
         trail.write("enter", count=3)
     assert [2, 3] == counts(path)

@@ -2,8 +2,10 @@
 
 import base64
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from forward_auth.config import load
 from forward_auth.decision import Allow, Decision
 from forward_auth.gate import PURPOSE, Gate, Lookup, Site
 from forward_auth.headers import HeaderPlan
@@ -12,11 +14,24 @@ from forward_auth.logins import Login, Memory
 from forward_auth.original import Original
 from forward_auth.policy import App, Require, Rule
 from forward_auth.sealing import KeyRing, RingKey
+from forward_auth.settings import Settings
 
 NOW = 1_800_000_000
 HOST = "dossier.hopital.example"
 ORIGIN = f"https://{HOST}"
 ELSEWHERE = "radio.hopital.example"
+
+CONFIG_HEAD = """\
+[psc]
+environment = "custom"
+issuer = "https://auth.psc.example/realms/wallet"
+client_id = "hopital"
+client_secret_file = "secret"
+
+[server]
+origin = "https://auth.hopital.example"
+trusted_proxies = ["127.0.0.1"]
+"""
 
 DOCTOR = Situation(
     profession="10",
@@ -32,6 +47,14 @@ DOCTOR = Situation(
 PHARMACIST = Situation(
     profession="21", category="C", sector="SA33", mode="L", structure="F0B0200002", structures=("F0B0200002",)
 )
+
+
+def loaded(place: Path, text: str) -> Settings:
+    """The settings of a configuration file with this text, and a client secret beside it."""
+    (place / "secret").write_text("kZ7-un-secret-qui-ne-sort-pas")
+    (place / "secret").chmod(0o600)
+    (place / "config.toml").write_text(text)
+    return load(place / "config.toml", {})
 
 
 def a_person(*situations: Situation, **changes: Any) -> Identity:

@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from hall_samples import DOCTOR, NOW, PHARMACIST, a_login, a_person
+from hall_samples import CONFIG_HEAD, DOCTOR, NOW, PHARMACIST, a_login, a_person, loaded
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from forward_auth.config import load
 from forward_auth.decision import Allow, SignIn
 from forward_auth.explain import explain, person_of
 from forward_auth.gate import Gate
@@ -19,17 +18,7 @@ from forward_auth.sealing import KeyRing, new_key
 from forward_auth.settings import Settings
 from forward_auth.sites import compile_sites
 
-CONFIG = """\
-[psc]
-environment = "custom"
-issuer = "https://auth.psc.example/realms/wallet"
-client_id = "hopital"
-client_secret_file = "secret"
-
-[server]
-origin = "https://auth.hopital.example"
-trusted_proxies = ["127.0.0.1"]
-
+CONFIG = f"""{CONFIG_HEAD}
 [apps.dossier]
 origins = ["https://dossier.hopital.example"]
 background_paths = ["/doctors/poll"]
@@ -41,19 +30,19 @@ open = true
 [[apps.dossier.rules]]
 paths = ["/doctors/*"]
 methods = ["GET"]
-require = { profession = ["10"] }
+require = {{ profession = ["10"] }}
 
 [[apps.dossier.rules]]
 paths = ["/fresh/*"]
-require = { max_age = "1m" }
+require = {{ max_age = "1m" }}
 
 [[apps.dossier.rules]]
 paths = ["/pharmacists", "/anybody"]
-require = { any = [ { profession = ["21"] }, { mode = ["L"] } ] }
+require = {{ any = [ {{ profession = ["21"] }}, {{ mode = ["L"] }} ] }}
 
 [[apps.dossier.rules]]
 paths = ["/anybody/*"]
-require = { acr = ["eidas1"] }
+require = {{ acr = ["eidas1"] }}
 
 [apps.closed]
 origins = ["https://closed.hopital.example"]
@@ -70,11 +59,7 @@ SITE = "https://dossier.hopital.example"
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    place = tmp_path_factory.mktemp("explain")
-    (place / "secret").write_text("kZ7-un-secret-qui-ne-sort-pas")
-    (place / "secret").chmod(0o600)
-    (place / "config.toml").write_text(CONFIG)
-    return load(place / "config.toml", {})
+    return loaded(tmp_path_factory.mktemp("explain"), CONFIG)
 
 
 def line_of(rule: int) -> int:

@@ -6,6 +6,7 @@ from email.header import decode_header
 from urllib.parse import unquote
 
 import pytest
+from hall_samples import DOCTOR
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,13 +22,8 @@ from forward_auth.headers import (
 )
 from forward_auth.identity import TEXT_BYTES, Identity, Situation
 
-SITUATION = Situation(
-    profession="10",
-    category="C",
-    role="FON-35",
-    speciality="SM26",
-    sector="SA01",
-    mode="S",
+SITUATION = replace(
+    DOCTOR,
     structure="F0B0199999",
     structure_name="Hôpital de l’Île",
     structures=("F0B0199999", "0B0199999"),

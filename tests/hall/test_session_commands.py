@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-from hall_samples import HOST, NOW, a_ring
+from hall_samples import CONFIG_HEAD, HOST, NOW, a_ring, loaded
 from store_samples import a_login, a_ticket
 
-from forward_auth.config import load
 from forward_auth.logins import Listing, listing_bytes
 from forward_auth.sealing import KeyRing
 from forward_auth.session_commands import HEAD, Entry, end, entries, shown
@@ -27,14 +26,7 @@ PEOPLE = {
 @pytest.fixture
 def service(tmp_path: Path) -> Settings:
     """A configuration; only its issuer and its limits matter here."""
-    (tmp_path / "secret").write_text("kZ7-un-secret-qui-ne-sort-pas")
-    (tmp_path / "secret").chmod(0o600)
-    (tmp_path / "config.toml").write_text(
-        '[psc]\nenvironment = "custom"\nissuer = "https://auth.psc.example/realms/wallet"\nclient_id = "hopital"\n'
-        'client_secret_file = "secret"\n[server]\norigin = "https://auth.hopital.example"\ntrusted_proxies = ["127.0.0.1"]\n'
-        f'[apps.dossier]\norigins = ["https://{HOST}"]\n'
-    )
-    return load(tmp_path / "config.toml", {})
+    return loaded(tmp_path, f'{CONFIG_HEAD}[apps.dossier]\norigins = ["https://{HOST}"]\n')
 
 
 def a_row(number: int, settings: Settings, ring: KeyRing = RING, **changes: object) -> LoginRow:

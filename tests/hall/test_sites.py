@@ -3,29 +3,17 @@
 from itertools import count
 from pathlib import Path
 
-from hall_samples import NOW, a_login, a_person, told
+from hall_samples import CONFIG_HEAD, NOW, a_login, a_person, loaded, told
 
-from forward_auth.config import load
 from forward_auth.decision import Because, Refuse
 from forward_auth.gate import Gate
 from forward_auth.logins import Memory
 from forward_auth.original import Original
 from forward_auth.policy import Require
 from forward_auth.sealing import KeyRing, new_key
-from forward_auth.settings import Settings
 from forward_auth.sites import compile_app, compile_sites
 
-CONFIG = """\
-[psc]
-environment = "custom"
-issuer = "https://auth.psc.example/realms/wallet"
-client_id = "hopital"
-client_secret_file = "secret"
-
-[server]
-origin = "https://auth.hopital.example"
-trusted_proxies = ["127.0.0.1"]
-
+CONFIG = f"""{CONFIG_HEAD}
 [session]
 idle = "20m"
 
@@ -34,7 +22,7 @@ origins = ["https://dossier.hopital.example", "https://dossier.hopital.example:8
 title = "Dossier patient"
 allow_preflight = true
 background_paths = ["/poll"]
-headers = { profile = "authelia" }
+headers = {{ profile = "authelia" }}
 
 [[apps.dossier.rules]]
 paths = ["/public/*"]
@@ -43,7 +31,7 @@ open = true
 [[apps.dossier.rules]]
 paths = ["/prescrire/*"]
 methods = ["POST", "PUT"]
-require = { profession = ["10"], max_age = "15m" }
+require = {{ profession = ["10"], max_age = "15m" }}
 
 [apps.radio]
 origins = ["https://radio.hopital.example"]
@@ -51,17 +39,10 @@ idle = "5m"
 """
 
 
-def settings(place: Path) -> Settings:
-    (place / "secret").write_text("kZ7-un-secret-qui-ne-sort-pas")
-    (place / "secret").chmod(0o600)
-    (place / "config.toml").write_text(CONFIG)
-    return load(place / "config.toml", {})
-
-
 def test_every_origin_is_a_site_and_ports_share_their_tickets(tmp_path: Path) -> None:
     """Decision 32: one app, one memory of tickets per hostname."""
     memory = Memory()
-    sites = compile_sites(settings(tmp_path), memory)
+    sites = compile_sites(loaded(tmp_path, CONFIG), memory)
     first, second, radio = (
         sites["https://dossier.hopital.example"],
         sites["https://dossier.hopital.example:8443"],
@@ -80,7 +61,7 @@ def test_every_origin_is_a_site_and_ports_share_their_tickets(tmp_path: Path) ->
 
 def test_rules_are_compiled_with_ids_of_their_own(tmp_path: Path) -> None:
     """Unique in the whole policy, for decisions are remembered under them; an open rule asks nothing."""
-    sites = compile_sites(settings(tmp_path), Memory())
+    sites = compile_sites(loaded(tmp_path, CONFIG), Memory())
     apps = {site.app.name: site.app for site in sites.values()}
     rules = [rule for app in apps.values() for rule in app.rules]
     assert len(rules) == len({rule.id for rule in rules})
@@ -93,13 +74,13 @@ def test_rules_are_compiled_with_ids_of_their_own(tmp_path: Path) -> None:
     )
     assert CONFIG.splitlines()[prescribe.line - 1] == "[[apps.dossier.rules]]"
     assert 1 == prescribe.number - public.number
-    assert [7, 8] == [rule.id for rule in compile_app(settings(tmp_path).apps[0], count(7), "/psc").rules]
+    assert [7, 8] == [rule.id for rule in compile_app(loaded(tmp_path, CONFIG).apps[0], count(7), "/psc").rules]
 
 
 def test_an_app_without_rules_asks_for_a_professional(tmp_path: Path) -> None:
     """Contract §3: on every path, with the acr that is asked for; and no weaker one passes."""
     memory, ring = Memory(), KeyRing([new_key(NOW)])
-    gate = Gate(compile_sites(settings(tmp_path), memory), memory, ring)
+    gate = Gate(compile_sites(loaded(tmp_path, CONFIG), memory), memory, ring)
     host = memory.host("radio.hopital.example")
     memory.remember(host, b"good", a_login(1))
     memory.remember(host, b"weak", a_login(2, a_person(acr="eidas0", subject="899700000043")))

@@ -66,6 +66,12 @@ class Navigation(Enum):
     FRAME = "frame"  # a page inside a page: PSC refuses to be framed
 
 
+# An enumeration's member looked up by its name costs ten times a global.
+NONE: Final = Navigation.NONE
+_TOP: Final = Navigation.TOP
+_ENDED: Final = Why.ENDED
+
+
 def navigation(original: Original) -> Navigation:
     """Fetch Metadata where the browser sends it, else what browsers have always sent (contract on redirects)."""
     headers = original.headers
@@ -209,17 +215,17 @@ class Dialect:
         if type(decision) is Allow:  # type() and not isinstance: half the price, and nothing derives from these
             return ALLOW + decision.lines
         if type(decision) is SignIn:
-            return self.ask(decision, original, navigation(original))
+            return self.ask(decision, original.origin, original.target, original.headers, navigation(original))
         return self._refuse(decision, original) if type(decision) is Refuse else _UNAVAILABLE
 
-    def ask(self, decision: SignIn, original: Original, kind: Navigation) -> Answer:
-        """The answer to a SignIn, for who knows already what kind of request it is."""
-        if kind is Navigation.NONE:
+    def ask(self, decision: SignIn, origin: str, target: bytes, headers: Headers, kind: Navigation) -> Answer:
+        """The answer to a SignIn, for who knows already what kind of request it is. `target`: of the original request, at `origin`."""
+        if kind is NONE:
             return _UNAUTHORIZED
-        location = b"Location: " + sign_in_address(self._addresses, decision, original, kind) + b"\r\n"
+        address = sign_in_address(self._addresses, decision, origin, target, headers, kind)
         if not self._redirects:
-            return _UNAUTHORIZED + location
-        return (_SEE_OTHER if kind is Navigation.LOST else _FOUND) + location
+            return _UNAUTHORIZED + address
+        return (_SEE_OTHER if kind is Navigation.LOST else _FOUND) + address
 
     def _refuse(self, decision: Refuse, original: Original) -> Answer:
         reference = decision.reference.encode()
@@ -253,40 +259,39 @@ def dialects(addresses: Addresses, pages: Pages) -> Mapping[bytes, Dialect]:
 # -- where to sign in ----------------------------------------------------------------------------------------------------------
 
 
-def sign_in_address(addresses: Addresses, decision: SignIn, original: Original, kind: Navigation) -> bytes:
-    """The absolute address of /start for this request, everything in it percent-encoded: one `to`, whatever the target holds."""
+def sign_in_address(
+    addresses: Addresses, decision: SignIn, origin: str, target: bytes, headers: Headers, kind: Navigation
+) -> bytes:
+    """The line with the absolute address of /start for this request, everything in it percent-encoded: one `to`, whatever the target holds."""
     extra = ""
     if decision.max_age is not None:
         extra += f"&max_age={decision.max_age}"
     if decision.acr:
         extra += f"&acr={quote(' '.join(decision.acr), safe='')}"
-    if decision.why is Why.ENDED:
+    if decision.why is _ENDED:
         extra += "&why=ended"
-    door = addresses.origin
-    if kind is Navigation.TOP:
-        to = _quoted(original.origin, original.target)
-    elif kind is Navigation.LOST:
-        to = _quoted(original.origin, _referer(original) or b"/")
-        extra += "&lost=1"
-    else:
-        to = _quoted(original.origin, _referer(original) or original.target)
-        door = original.origin  # a page of the same site may stand in the frame
-        extra += "&frame=1"
-    return f"{door}{addresses.prefix}/start?to={to}{extra}".encode()
+    if kind is _TOP:
+        return _location(addresses.origin, addresses.prefix, origin, target, extra)
+    if kind is Navigation.LOST:
+        return _location(
+            addresses.origin, addresses.prefix, origin, _referer(headers, origin) or b"/", extra + "&lost=1"
+        )
+    # A page of the same site may stand in the frame.
+    return _location(origin, addresses.prefix, origin, _referer(headers, origin) or target, extra + "&frame=1")
 
 
 @lru_cache(maxsize=1024)
-def _quoted(origin: str, target: bytes) -> str:
+def _location(door: str, prefix: str, origin: str, target: bytes, extra: str) -> bytes:
     if len(origin) + len(target) > LONGEST_TARGET:
         target = b"/"
-    return quote(origin, safe="") + quote_from_bytes(target, safe="")
+    return f"Location: {door}{prefix}/start?to={quote(origin, safe='')}{quote_from_bytes(target, safe='')}{extra}\r\n".encode()
 
 
-def _referer(original: Original) -> bytes | None:
+def _referer(headers: Headers, origin: str) -> bytes | None:
     """The target of the page the request came from, when it is of the same origin."""
-    scheme, mark, rest = original.headers.get(b"referer", b"").partition(b"://")
+    scheme, mark, rest = headers.get(b"referer", b"").partition(b"://")
     authority, slash, target = rest.partition(b"/")
-    if not mark or read_origin(scheme, authority) != original.origin:
+    if not mark or read_origin(scheme, authority) != origin:
         return None
     read = read_target(slash + target)
     if read is None:

@@ -20,6 +20,7 @@ from forward_auth.sealing import Found as FoundTicket
 from forward_auth.sealing import KeyRing
 
 PURPOSE: Final = "ticket"
+_REMEMBERED_OVER: Final = 4096  # of a site; about 200 bytes each
 
 UNKNOWN_HOST: Final = Refuse(Because.UNKNOWN_HOST)
 MALFORMED: Final = Refuse(Because.MALFORMED)
@@ -45,6 +46,7 @@ class Site:
         "misrouted",
         "no_rule",
         "origin",
+        "over",
         "plan",
         "preflight",
         "sign_in",
@@ -66,6 +68,9 @@ class Site:
         self.misrouted = Refuse(Because.MISROUTED, app.name)
         self.sign_in = SignIn(Why.NO_SESSION, app.name)
         self.sign_in_again = SignIn(Why.ENDED, app.name)
+        self.over: dict[
+            bytes, SignIn
+        ] = {}  # tickets of ours that open nothing any more: what is said to who sends them
 
 
 class Gate:
@@ -95,16 +100,17 @@ class Gate:
         found = site.app.find(original.method, original.path)
         rule = found.rule
         if rule is not None and ticket is not None:
-            decision = self.remembered(site, rule, ticket, now)
-            if decision is not None:
-                return decision
+            login = site.host.live.get(ticket)
+            if login is not None:
+                decision = self.remembered(login, rule, now)
+                if decision is not None:
+                    return decision
         return self._check(site, found, original, ticket, now)
 
-    def remembered(self, site: Site, rule: Rule, ticket: bytes, now: float) -> Decision | None:
-        """The remembered road: what was decided for this ticket's login and this rule, while nothing that decided has changed. An allow
-        counts as activity, so an answer from here is given, not only looked at."""
-        login = site.host.live.get(ticket)
-        if login is not None and now < login.check_after:
+    def remembered(self, login: Login, rule: Rule, now: float) -> Decision | None:
+        """The remembered road: what was decided for this login, found by its ticket in memory, and this rule, while nothing that decided has
+        changed. An allow counts as activity, so an answer from here is given, not only looked at."""
+        if now < login.check_after:
             remembered = login.decisions.get(rule.id)
             if remembered is not None and now < remembered.until and remembered.generation == self.generation:
                 if type(remembered.decision) is Allow:
@@ -115,8 +121,20 @@ class Gate:
     def without_session(self, site: Site, ticket: bytes | None) -> SignIn | None:
         """What to answer when this ticket opens nothing, whatever the store holds: absent, without our tag, or known to be over. None when
         that is not certain. A ticket never comes to life, so the answer stands for this generation."""
-        found = None if ticket is None else self._ring.read_ticket(ticket, PURPOSE, site.host.name)
-        return self._over(site, found)
+        if ticket is None:
+            return site.sign_in
+        over = site.over.get(ticket)
+        if over is not None:
+            return over
+        found = self._ring.read_ticket(ticket, PURPOSE, site.host.name)
+        if found is None:
+            return site.sign_in  # not remembered: strangers can make as many of these as they like
+        over = self._over(site, found)
+        if over is not None:
+            if len(site.over) >= _REMEMBERED_OVER:
+                site.over.clear()
+            site.over[ticket] = over
+        return over
 
     def _over(self, site: Site, found: FoundTicket | None) -> SignIn | None:
         if found is None:

@@ -133,6 +133,7 @@ class Path(NamedTuple):
     ambiguous: bool
 
 
+_ORDINARY: Final = re.compile(rb"(?:/[A-Za-z0-9_~@:,=+!-][A-Za-z0-9_.~@:,=+!-]*)*/?").fullmatch
 _UNRESERVED_ESCAPE: Final = re.compile(r"%(2[dD]|2[eE]|3[0-9]|4[1-9a-fA-F]|5[0-9aA]|5[fF]|6[1-9a-fA-F]|7[0-9aA]|7[eE])")
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -147,6 +148,13 @@ def read_path(raw: bytes) -> Path | None:
     """
     if not raw.startswith(b"/") or len(raw) > LONGEST_PATH:
         return None
+    if _ORDINARY(raw):  # nearly every path: care would change nothing of it but the case
+        text = raw.decode("ascii")
+        return Path(text, text.lower().rstrip("/.") or "/", ambiguous=False)
+    return _read_path_with_care(raw)
+
+
+def _read_path_with_care(raw: bytes) -> Path | None:
     text = raw.decode("latin-1")
     if _BAD_ESCAPE.search(text):
         return None

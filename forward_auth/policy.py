@@ -263,12 +263,12 @@ class App:
         if reading.ambiguous:
             return Found(rules=tuple(rule for rule in self._rules if not rule.open and rule.fits_method(method)))
         first: Rule | None = None
-        for rule in (*_candidates(self._by_exact, reading.exact), *_candidates(self._by_folded, reading.folded)):
+        for rule in _candidates(self._by_exact, reading.exact) + _candidates(self._by_folded, reading.folded):
             if rule.fits_method(method) and (first is None or rule.number < first.number):
                 first = rule
         if first is None:
             return _NOTHING
-        if not first.open and any(True for _ in _candidates(self._background, reading.exact)):
+        if not first.open and _candidates(self._background, reading.exact):
             return Found(rules=(first,), background=True)
         return Found(rule=first)
 
@@ -308,11 +308,14 @@ def _index(rules: Iterable[Rule], form: Callable[[str], str]) -> _Index:
     )
 
 
-def _candidates(index: _Index, path: str) -> Iterator[Rule]:
-    yield from index.exact.get(path, ())
-    if not index.below:
-        return
-    cut = path.find("/")
-    while cut >= 0:
-        yield from index.below.get(path[: cut + 1], ())
-        cut = path.find("/", cut + 1)
+def _candidates(index: _Index, path: str) -> list[Rule]:
+    found = list(index.exact.get(path, ()))
+    below = index.below
+    if below:
+        cut = path.find("/")
+        while cut >= 0:
+            rules = below.get(path[: cut + 1])
+            if rules is not None:
+                found += rules
+            cut = path.find("/", cut + 1)
+    return found

@@ -269,6 +269,7 @@ class Service:
             lambda: self._endpoints,
             trusted=lambda: self.settings.server.trusted_proxies,
             observers=lambda: self.settings.server.observers,
+            cookie=self.cookies.ticket_bytes,
         )
         self._doors.append(door)
         sock = self._listen(listener)

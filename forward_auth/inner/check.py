@@ -13,12 +13,13 @@ from typing import Final, NamedTuple, Protocol
 
 from forward_auth.cookies import read_cookie
 from forward_auth.decision import Allow, Because, Decision, Refuse, SignIn
-from forward_auth.dialects import ALLOW, Answer, Dialect, Navigation, Unread, navigation
+from forward_auth.dialects import ALLOW, NONE, Answer, Dialect, Navigation, Unread, navigation
 from forward_auth.errors import StoreUnavailable
 from forward_auth.gate import MALFORMED, OURS, Gate, Lookup, Site
 from forward_auth.inner.heads import PLAIN, Head
 from forward_auth.metrics import Metrics
 from forward_auth.original import Original
+from forward_auth.sealing import has_ticket_form
 
 log = logging.getLogger("forward_auth.check")
 _NONE: Final[frozenset[bytes]] = frozenset()
@@ -38,13 +39,12 @@ class Tickets(Protocol):
 
 
 class Reading(NamedTuple):
-    """What a head says beside its target. `ticket`: of somebody who is in memory; `over`: what to answer when it opens nothing; `kind`: of
-    request; `generation`: of the gate that read it; `headers`: of the head, what `Dialect.ask` reads beside `kind`."""
+    """What a head says beside its target and its ticket. `somebody`: it came from a person in memory; `kind`: of request; `generation`: of the
+    gate that read it; `headers`: of the head, what `Dialect.ask` reads beside `kind`."""
 
     site: Site
     method: bytes
-    ticket: bytes | None
-    over: SignIn
+    somebody: bool
     kind: Navigation
     generation: int
     headers: Mapping[bytes, bytes]
@@ -77,58 +77,65 @@ class Check:
         self._clock = clock
         self._count = metrics.checks.cells[dialect.name]
         self._allowed = self._count["allowed"]
+        self._open = self._count["open"]
         self._observe = metrics.check_seconds.observe
         self._served = 0
         self._said: dict[str, float] = {}
 
-    def again(self, head: Head, target: bytes) -> bytes | None:
-        """The answer to a head seen before with another target, or None: then the careful road reads it again. The path is believed only
-        if App.find has read it before."""
+    def again(self, head: Head, target: bytes, ticket: bytes | None) -> bytes | None:
+        """The answer to a head seen before with another target or ticket, or None: then the careful road reads it again. ticket: what stands
+        where our cookie's value stood, whatever it is; None where the head has no such cookie."""
         reading: Reading = head.reading
         site = reading.site
-        path, mark, query = target.partition(b"?")
-        found = site.app.paths.get((reading.method, path))
         # Another generation has other rules under the same numbers, and they may have decided already: a reload is not one instant.
-        if found is None or found.rule is None or PLAIN(query) is None or reading.generation != self._gate.generation:
+        if reading.generation != self._gate.generation:
             return None
-        if reading.ticket is not None:
-            began = 0.0 if self._served % _OBSERVED else perf_counter()
-            decision = self._remembered(site, found.rule, reading.ticket, self._clock())
-            if type(decision) is not Allow:
+        path, _, query = target.partition(b"?")
+        found = site.app.paths.get((reading.method, path))
+        if found is None and path.startswith(b"/") and PLAIN(path) is not None:
+            found = site.app.find(reading.method, path)
+        if found is None or found.rule is None or PLAIN(query) is None:
+            return None
+        rule = found.rule
+        if ticket is not None:
+            login = site.host.live.get(ticket)
+            if login is not None and not rule.open:
+                began = 0.0 if self._served % _OBSERVED else perf_counter()
+                decision = self._remembered(login, rule, self._clock())
+                if type(decision) is not Allow:
+                    return None
+                self._served += 1
+                self._allowed[decision.app] += 1
+                if began:
+                    self._observe(perf_counter() - began)
+                return ALLOW + decision.lines
+            # Other bytes than a ticket's could be the end of a line and another one: only the careful road may read them.
+            if login is None and not has_ticket_form(ticket):
                 return None
-            self._served += 1
-            self._allowed[decision.app] += 1
-            if began:
-                self._observe(perf_counter() - began)
-            return ALLOW + decision.lines
-        if found.rule.open:
+        if rule.open:
+            anonymous = site.anonymous
+            self._open[anonymous.app] += 1
+            return ALLOW + anonymous.lines
+        asked = self._gate.without_session(site, ticket)
+        if asked is None:
             return None
-        asked = reading.over
-        self._count["unauthenticated" if reading.kind is Navigation.NONE else "sign_in"][asked.app] += 1
-        answer = self._dialect.ask(
-            asked,
-            Original(site.origin, reading.method, path, query if mark else None, b"", reading.headers),
-            reading.kind,
-        )
+        kind = reading.kind
+        self._count["unauthenticated" if kind is NONE else "sign_in"][asked.app] += 1
+        answer = self._dialect.ask(asked, site.origin, target, reading.headers, kind)
         return answer if type(answer) is bytes else None
 
-    def reading(self, headers: Mapping[bytes, bytes]) -> Reading | None:
-        """What of this head does not depend on the target; None when it is not worth, or not safe, to remember."""
+    def reading(self, headers: Mapping[bytes, bytes], ticket: bytes | None) -> Reading | None:
+        """What of this head does not depend on the target and the ticket; None when it is not worth, or not safe, to remember. ticket: what
+        follows our cookie's name where it stands in the head; were it not the ticket, another's could stand there."""
         original = self._read(headers, _NONE)
         if isinstance(original, Unread) or not self._dialect.forwarded:
             return None
         site = self._gate.sites.get(original.origin)
-        if site is None or site.preflight:
-            return None
-        ticket = read_cookie(headers.get(b"cookie"), self._cookie)
-        generation = self._gate.generation
-        if ticket is not None and ticket in site.host.live:
-            return Reading(site, original.method, ticket, site.sign_in, Navigation.NONE, generation, _NO_HEADERS)
-        over = self._gate.without_session(site, ticket)
-        if over is None:
+        if site is None or site.preflight or read_cookie(headers.get(b"cookie"), self._cookie) != ticket:
             return None
         kept = {b"referer": headers[b"referer"]} if b"referer" in headers else _NO_HEADERS
-        return Reading(site, original.method, None, over, navigation(original), generation, kept)
+        somebody = ticket is not None and ticket in site.host.live
+        return Reading(site, original.method, somebody, navigation(original), self._gate.generation, kept)
 
     def serve(
         self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
@@ -183,8 +190,8 @@ class Check:
                 self._tickets.tell(original)
         elif type(decision) is SignIn:
             kind = navigation(original)
-            self._count["unauthenticated" if kind is Navigation.NONE else "sign_in"][decision.app] += 1
-            return self._dialect.ask(decision, original, kind)
+            self._count["unauthenticated" if kind is NONE else "sign_in"][decision.app] += 1
+            return self._dialect.ask(decision, original.origin, original.target, original.headers, kind)
         elif type(decision) is Refuse:
             if decision.because in (Because.RULE, Because.NO_RULE):
                 if ticket is not None and decision.because is Because.RULE:

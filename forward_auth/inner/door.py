@@ -36,9 +36,9 @@ class Endpoint(Protocol):
 
     observable: bool
 
-    def again(self, head: Head, target: bytes) -> bytes | None: ...
+    def again(self, head: Head, target: bytes, ticket: bytes | None) -> bytes | None: ...
 
-    def reading(self, headers: Mapping[bytes, bytes]) -> Any: ...
+    def reading(self, headers: Mapping[bytes, bytes], ticket: bytes | None) -> Any: ...
 
     def serve(
         self, headers: Mapping[bytes, bytes], doubled: frozenset[bytes] | set[bytes]
@@ -73,6 +73,7 @@ class Door:
         *,
         trusted: Callable[[], tuple[Network, ...]],
         observers: Callable[[], tuple[Network, ...]],
+        cookie: bytes,
         limits: Limits = Limits(),  # noqa: B008 - a frozen tuple
     ) -> None:
         self.limits = limits
@@ -84,7 +85,7 @@ class Door:
         self._endpoints = endpoints
         self._trusted = trusted
         self._observers = observers
-        self.heads = Heads()
+        self.heads = Heads(cookie + b"=")
         self._rights: dict[str, Rights | None] = {}
         self._unix: Rights = (endpoints(), self.heads)
 

@@ -5,7 +5,7 @@ answered without reading it, and the connection is closed: the nginx desync), he
 connections than the door holds, peers that are neither a trusted proxy nor an observer (closed without a byte), and whatever llhttp calls
 malformed (both framings, folded lines, bare CR or LF …).
 
-Two roads. A read that is byte for byte a head seen before, but for the target, is not parsed again (heads.py). Everything else takes the careful
+Two roads. A read that is byte for byte a head seen before, but for the target and the ticket, is not parsed again (heads.py). Everything else takes the careful
 road through llhttp. Both ask the same endpoint.
 """
 
@@ -19,13 +19,14 @@ import httptools
 
 from forward_auth.dialects import Answer
 from forward_auth.inner.door import CLOSE, Door, Endpoint
-from forward_auth.inner.heads import CRLF, DEFAULT_MARK, Heads
+from forward_auth.inner.heads import DEFAULT_MARK, Heads
 
 _NOT_FOUND: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
 _FAILED: Final = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nCache-Control: no-store\r\n"
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n" + CLOSE
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n" + CLOSE
 
+CRLF: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 log = logging.getLogger("forward_auth.inner")
 
@@ -87,14 +88,14 @@ class Connection(asyncio.Protocol):
         worth_learning = False
         heads = self._heads
         if heads is not None and self._clean and not self.busy and not self._leaving:
-            before, mark, rest = data.partition(self._mark)
-            if mark:
-                target, _, after = rest.partition(CRLF)
-                head = heads.known.get((before, after)) or heads.refused.get((before, after))
+            parts = heads.split(data, self._mark)
+            if parts is not None:
+                shape, target, ticket = parts
+                head = heads.known.get(shape) or heads.refused.get(shape)
                 if head is not None:
                     self.since = door.tick
                     try:
-                        answer = head.endpoint.again(head, target)
+                        answer = head.endpoint.again(head, target, ticket)
                     except Exception:
                         answer = _failed(head.endpoint)
                     if answer is not None:
@@ -106,7 +107,7 @@ class Connection(asyncio.Protocol):
                             transport.write(answer + CRLF)
                         return
                 else:
-                    worth_learning = heads.again(before, after)
+                    worth_learning = heads.again(shape)
             else:
                 worth_learning = True  # this proxy may spell the line in another way
         self._read_carefully(data)

@@ -25,11 +25,11 @@ class Vital:
     def __init__(self, make: Callable[[], tuple[bool, str, bytes]]) -> None:
         self._make = make
 
-    def again(self, head: object, target: bytes) -> bytes | None:
+    def again(self, head: object, target: bytes, ticket: bytes | None) -> bytes | None:
         """Never: a probe is in no hurry."""
         return None
 
-    def reading(self, headers: Mapping[bytes, bytes]) -> None:
+    def reading(self, headers: Mapping[bytes, bytes], ticket: bytes | None) -> None:
         """Nothing that would be worth remembering."""
         return
 

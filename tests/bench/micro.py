@@ -112,7 +112,10 @@ class House:
         endpoints = service._compile_endpoints()
         self.service = service
         self.door = Door(
-            lambda: endpoints, trusted=lambda: service.settings.server.trusted_proxies, observers=lambda: ()
+            lambda: endpoints,
+            trusted=lambda: service.settings.server.trusted_proxies,
+            observers=lambda: (),
+            cookie=service.cookies.ticket_bytes,
         )
         now = clock()
         host = service.memory.host(HOST)

@@ -32,7 +32,7 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Ask:
-    """One kind of request, as nginx sends it for a browser: eleven header lines beside `Connection`. `ticket`: of our cookie, "" for none.
+    """One kind of request, as nginx with deploy/nginx sends it for a browser, in its order: eleven header lines beside `Connection`. `ticket`: of our cookie, "" for none.
     `vary`: what is another each time: "" nothing, "query", "path", "browser", "cookie" (one that nobody made), "tickets" (those of `tickets`, in turn)."""
 
     ticket: str = ""
@@ -49,16 +49,16 @@ class Ask:
         cookie = f"__Host-psc={self.ticket}; " if self.ticket else ""
         lines = {
             "Host": "dossier.hopital.example",
-            "Cookie": f"JSESSIONID=0123456789abcdef; {cookie}theme=dark",
-            "Accept": "text/html,application/xhtml+xml" if self.navigation else "application/json",
-            "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)",
-            "Sec-Fetch-Mode": "navigate" if self.navigation else "cors",
-            "Sec-Fetch-Dest": "document" if self.navigation else "empty",
             "X-Forwarded-Method": "GET",
             "X-Forwarded-Proto": "https",
             "X-Forwarded-Host": "dossier.hopital.example",
             "X-Forwarded-Uri": self.target,
             "X-Forwarded-For": "192.0.2.7",
+            "Cookie": f"JSESSIONID=0123456789abcdef; {cookie}theme=dark",
+            "Accept": "text/html,application/xhtml+xml" if self.navigation else "application/json",
+            "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)",
+            "Sec-Fetch-Mode": "navigate" if self.navigation else "cors",
+            "Sec-Fetch-Dest": "document" if self.navigation else "empty",
         }
         if self.close:
             lines["Connection"] = "close"

@@ -224,6 +224,24 @@ def test_a_stranger_is_known_by_the_tag_alone() -> None:
         assert house.site.sign_in == house.gate.without_session(house.site, other)
 
 
+def test_DOS_06_strangers_leave_nothing_in_memory_and_ended_tickets_little() -> None:
+    """What anybody can make is not remembered; what was a ticket of ours is, up to a number, and says the same each time."""
+    house = House()
+    for number in range(10_000):
+        assert house.site.sign_in == house.gate.without_session(house.site, b"AQ%062d" % number)
+    assert {} == house.site.over
+    for number in range(5_000):
+        ticket = house.ticket()
+        assert house.gate.without_session(house.site, ticket) is None
+        assert ticket not in house.site.over
+        lookup = house.check("/", ticket)
+        assert isinstance(lookup, Lookup)
+        house.memory.remember_ended(lookup.found.digest, by_itself=number % 2 == 0)
+        expected = house.site.sign_in_again if number % 2 == 0 else house.site.sign_in
+        assert [expected] * 2 == [house.gate.without_session(house.site, ticket) for _ in range(2)]
+    assert 0 < len(house.site.over) <= 4096
+
+
 @given(st.binary(max_size=80))
 def test_COOK_03_garbage_is_no_ticket(garbage: bytes) -> None:
     """Never an exception, never a look-up."""

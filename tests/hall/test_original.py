@@ -1,6 +1,7 @@
 """The original request is read in one way or not at all; a path that has two readings says so."""
 
 import string
+from itertools import product
 
 import pytest
 from hypothesis import example, given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from forward_auth.original import (
     LONGEST_PATH,
     Original,
+    _read_path_with_care,
     exact_form,
     fold,
     read_authority,
@@ -315,3 +317,20 @@ def test_an_unreserved_character_may_be_written_as_an_escape(text: str, chosen: 
     for case in (str.upper, str.lower):
         spelt = text[:at] + case(f"%{ord(text[at]):02x}") + text[at + 1 :]
         assert exact_form(text) == exact_form(spelt)
+
+
+def test_PATH_01_an_ordinary_path_is_read_as_with_care() -> None:
+    """Every path of up to four of the characters that mean something to somebody, and every byte between two ordinary ones."""
+    for length in range(5):
+        for letters in product(b"/.aZ9~%2;\\", repeat=length):
+            raw = b"/" + bytes(letters)
+            assert _read_path_with_care(raw) == read_path(raw), raw
+    for byte in range(256):
+        for raw in (b"/a%cb", b"/%c", b"/a/%c/b", b"/a%c", b"/%ca", b"/a.%c", b"/%c."):
+            assert _read_path_with_care(raw % byte) == read_path(raw % byte), (raw, byte)
+
+
+@given(st.from_regex(rb"/([A-Za-z0-9._~@:,=+!%;-]{0,6}/?){0,6}", fullmatch=True))
+def test_PATH_01_a_longer_ordinary_path_is_read_as_with_care(raw: bytes) -> None:
+    """Whatever it is made of."""
+    assert _read_path_with_care(raw) == read_path(raw)

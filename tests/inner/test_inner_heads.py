@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
+from random import Random
 from types import MappingProxyType
 from typing import Any
 
@@ -33,9 +34,11 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """What of a head does not depend on its target. `lines`: header lines of the browser; `spelled`: the name of the target's line."""
+    """What of a head does not depend on its target. `lines`: header lines of the browser; `front`: those that come before the target's line,
+    whose name is `spelled`."""
 
     lines: bytes = b""
+    front: bytes = b""
     method: bytes = b"GET"
     host: bytes = b"dossier.hopital.example"
     dialect: bytes = b"nginx"
@@ -48,7 +51,7 @@ class Kind:
             self.host,
         )
         line = self.spelled + b": " + target + b"\r\n"
-        return self.first % self.dialect + b"Host: inner\r\n" + told + line + self.lines + more + b"\r\n"
+        return self.first % self.dialect + b"Host: inner\r\n" + self.front + told + line + self.lines + more + b"\r\n"
 
     def unseen(self, target: bytes) -> bytes:
         """The same with a line that was never there before: so the careful road answers."""
@@ -57,19 +60,27 @@ class Kind:
 
 @dataclass
 class House:
-    """A service in which several people are in. `kinds`: heads by name; `again`: what the remembered road said, None where it did not answer."""
+    """A service in which several people are in. `kinds`: heads by name; `tickets`: by whose they are; `again`: what the remembered road said,
+    None where it did not answer."""
 
     entry: Entry
     kinds: dict[str, Kind]
+    tickets: dict[str, bytes]
     again: list[bytes | None] = field(default_factory=list)
+
+
+def ticket_of(line: bytes) -> bytes:
+    return line.partition(b"__Host-psc=")[2][:64]
 
 
 def watch(running: Running, again: list[bytes | None], patch: pytest.MonkeyPatch) -> None:
     """Look at what the remembered road says; it goes on saying it."""
     for endpoint in running.service._endpoints.values():
 
-        def looked_at(head: Any, target: bytes, whole: Callable[..., bytes | None] = endpoint.again) -> bytes | None:
-            again.append(whole(head, target))
+        def looked_at(
+            head: Any, target: bytes, ticket: bytes | None, whole: Callable[..., bytes | None] = endpoint.again
+        ) -> bytes | None:
+            again.append(whole(head, target, ticket))
             return again[-1]
 
         patch.setattr(endpoint, "again", looked_at)
@@ -89,6 +100,13 @@ def house(shared: Entry) -> Iterator[House]:
 
     dossier, prescription = "dossier.hopital.example", "prescription.autre.example"
     left = cookie(gone, dossier)
+    tickets = {
+        "doctor": ticket_of(cookie(doctor, dossier)),
+        "nurse": ticket_of(cookie(nurse, dossier)),
+        "left": ticket_of(left),
+        "another-host": ticket_of(cookie(nurse, prescription)),
+        "forged": b"AQ" + b"0" * 62,
+    }
     running.sign_out(gone)
     other = Kind(host=prescription.encode())
     page = b"Accept: text/html\r\n"
@@ -101,6 +119,19 @@ def house(shared: Entry) -> Iterator[House]:
         "left": Kind(left + page),
         "forged": Kind(b"Cookie: __Host-psc=" + b"A" * 64 + b"\r\n" + page),
         "two-tickets": Kind(cookie(doctor, dossier).replace(b"\r\n", b"; " + cookie(nurse, dossier)[8:])),
+        "doctor-first": Kind(page, front=cookie(doctor, dossier)),
+        "forged-first": Kind(page + REFERER, front=b"Cookie: __Host-psc=" + b"B" * 64 + b"; a=b\r\n"),
+        "ticket-in-another-line": Kind(cookie(doctor, dossier).replace(b"Cookie: ", b"User-Agent: ") + page),
+        "ticket-in-two-lines": Kind(
+            cookie(doctor, dossier).replace(b"Cookie: ", b"User-Agent: ") + cookie(doctor, dossier) + page
+        ),
+        "ticket-around-the-target": Kind(
+            cookie(doctor, dossier) + page, front=cookie(doctor, dossier).replace(b"Cookie: ", b"X-A: ")
+        ),
+        "ticket-of-another-name": Kind(cookie(doctor, dossier).replace(b"__Host-psc=", b"x__Host-psc=") + page),
+        "ticket-in-a-list": Kind(cookie(doctor, dossier).replace(b"; ", b", ") + page),
+        "ticket-twice-the-same": Kind(cookie(doctor, dossier).replace(b"\r\n", b"; " + cookie(doctor, dossier)[8:])),
+        "ticket-and-more": Kind(cookie(doctor, dossier).replace(b"\r\n", b"A\r\n")),
         "stranger": Kind(page + REFERER),
         "stranger-program": Kind(b"Accept: application/json\r\n"),
         "stranger-fetches": Kind(page + b"Sec-Fetch-Mode: cors\r\n"),
@@ -118,7 +149,7 @@ def house(shared: Entry) -> Iterator[House]:
         "with-a-query": Kind(page, first=b"GET /auth/%b?x=1 HTTP/1.1\r\n"),
     }
     with pytest.MonkeyPatch.context() as patch:
-        found = House(shared, kinds)
+        found = House(shared, kinds, tickets)
         watch(running, found.again, patch)
         yield found
 
@@ -157,11 +188,21 @@ class Kept:
 
 
 KINDS = (
-    "doctor", "doctor-prescribes", "doctor-with-the-ticket-of-another-host", "nurse", "nurse-prescribes", "left", "forged", "two-tickets", "stranger",
+    "doctor", "doctor-first", "doctor-prescribes", "doctor-with-the-ticket-of-another-host", "nurse", "nurse-prescribes", "left", "forged", "forged-first", "two-tickets",
+    "ticket-in-another-line", "ticket-in-two-lines", "ticket-around-the-target", "ticket-of-another-name", "ticket-in-a-list", "ticket-twice-the-same",
+    "ticket-and-more", "stranger",
     "stranger-program", "stranger-fetches", "stranger-posts", "stranger-in-a-frame", "stranger-prescribes", "stranger-deletes", "no-method", "unknown-host",
     "text-in-a-value", "closes", "old", "head", "no-body", "with-a-query",
 )  # fmt: skip
-CAREFUL_EACH_TIME = frozenset({"nurse-prescribes", "no-method", "unknown-host"})
+CAREFUL_EACH_TIME = frozenset(
+    {
+        "nurse-prescribes",
+        "no-method",
+        "unknown-host",
+        "two-tickets",
+        *(kind for kind in KINDS if kind.startswith("ticket-")),
+    }
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -183,6 +224,53 @@ def test_another_target_of_a_head_seen_before_is_answered_as_if_it_were_not(
         kept.wire.sock.close()
         taken = sum(answer is not None for answer in house.again)
         assert (taken > 10) == (kind not in CAREFUL_EACH_TIME and spelled is not SPELLINGS[2]), (taken, spelled)
+
+
+def other_tickets(house: House, random: Random) -> Iterator[bytes]:
+    """What may stand where the ticket stood: tickets, what looks like one, and bytes that would mean something else."""
+    yield from house.tickets.values()
+    good = house.tickets["nurse"]
+    yield from (b"AQ%062d" % number for number in range(3))
+    yield from (b"", b"a", good[:-1], good + b"A", good[1:], b"0" * 128, b"__Host-psc" + b"0" * 54)
+    for odd in (
+        b"\r\nX-Forwarded-Uri: /public/x", b"\r\nX-Forwarded-Host: prescription.autre.example", b"\r\nCookie: a=b", b"\r\n\r\n", b"\r", b"\n", b"\x00",
+        b"; __Host-psc=" + good[:40], b";", b"; ", b", ", b" ", b"\t", b'"', b"=", b"%", b"+", b"/", b"\xc3\xa9", b"\xff", b"\x7f", b"\r\n a", b":",
+    ):  # fmt: skip
+        for at in (0, 1, 30, 64 - len(odd)):
+            yield good[:at] + odd + good[at + len(odd) :]
+    for _ in range(40):
+        yield bytes(random.choice(good + b';,=\r\n \t"%') for _ in range(64))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in CAREFUL_EACH_TIME])
+@pytest.mark.parametrize("dialect", [b"nginx", b"forward"])
+def test_COOK_04_another_ticket_in_a_head_seen_before_is_answered_as_if_it_were_not(
+    house: House, kind: str, dialect: bytes
+) -> None:
+    """SMUG-01, SESS-02: whatever stands where the ticket stood, for a rule that protects and one that does not: the same bytes, to the same people."""
+    one = replace(house.kinds[kind], dialect=dialect)
+    mine = ticket_of(one.head(b"/a"))
+    if len(mine) < 64:
+        return  # a head without our cookie: nothing can stand there
+
+    def heard(data: bytes) -> list[Heard]:
+        return [plain(each) for each in ask(house.entry.inner, data, heads_only=heads_only(one.first))]
+
+    for _ in range(3):
+        heard(one.head(b"/a"))
+    house.again.clear()
+    for ticket in other_tickets(house, Random(kind)):
+        for target in (b"/a", b"/public/x", b"/psc/start"):
+            careful = heard(one.unseen(target).replace(mine, ticket))
+            found = heard(one.head(target).replace(mine, ticket))
+            cut = (
+                1 if b"\n\r\n" in ticket else None
+            )  # of what follows a head that ends there, only the line that makes it careful differs
+            assert careful[:cut] == found[:cut], (ticket, target)
+            assert (200 in {each.status for each in found}) <= (
+                target == b"/public/x" or ticket in house.tickets.values()
+            ), ticket
+    assert sum(answer is not None for answer in house.again) > 10
 
 
 @pytest.mark.parametrize(
@@ -263,8 +351,8 @@ def test_a_piece_that_looks_like_a_whole_head_is_a_piece(house: House) -> None:
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> tuple[list[tuple[str, bytes, bytes, bytes]], list[int]]:
-    """(kind, dialect, target, spelling) of each request, and where the bytes of all of them are cut."""
+def conversations(draw: st.DrawFn) -> tuple[list[tuple[str, bytes, bytes, bytes, str]], list[int]]:
+    """(kind, dialect, target, spelling, whose ticket or "" for its own) of each request, and where the bytes of all of them are cut."""
     known = draw(
         st.lists(
             st.tuples(st.sampled_from(KINDS), st.sampled_from([b"nginx", b"forward"]), st.sampled_from(SPELLINGS[:2])),
@@ -278,7 +366,13 @@ def conversations(draw: st.DrawFn) -> tuple[list[tuple[str, bytes, bytes, bytes]
         st.from_regex(rb"/[!-~]{0,6}(\?[ -~]{0,6})?", fullmatch=True),
     )
     asked = [
-        (kind, dialect, draw(target), spelled)
+        (
+            kind,
+            dialect,
+            draw(target),
+            spelled,
+            draw(st.sampled_from(["", "", "doctor", "nurse", "left", "another-host", "forged"])),
+        )
         for kind, dialect, spelled in draw(st.lists(st.sampled_from(known), min_size=1, max_size=12))
     ]
     return asked, draw(st.lists(st.integers(0, 5000), max_size=12))
@@ -289,17 +383,19 @@ def conversations(draw: st.DrawFn) -> tuple[list[tuple[str, bytes, bytes, bytes]
 )
 @given(conversation=conversations())
 def test_a_kept_connection_says_what_a_new_one_for_each_request_says(
-    house: House, conversation: tuple[list[tuple[str, bytes, bytes, bytes]], list[int]]
+    house: House, conversation: tuple[list[tuple[str, bytes, bytes, bytes, str]], list[int]]
 ) -> None:
     """Whatever the heads, the targets, the pieces they come in and what was learnt of them: the same bytes, up to the first close."""
     asked, cuts = conversation
     asked = [one for one in asked if one[0] != "head"]
     data, expected, over = b"", [], False
-    for kind, dialect, target, spelled in asked:
+    for kind, dialect, target, spelled, whose in asked:
         one = replace(house.kinds[kind], dialect=dialect, spelled=spelled)
-        data += one.head(target)
+        mine = ticket_of(one.head(b"/a")) or b"\x00"
+        ticket = house.tickets.get(whose, mine)
+        data += one.head(target).replace(mine, ticket)
         if not over:
-            [careful] = ask(house.entry.inner, one.unseen(target))
+            [careful] = ask(house.entry.inner, one.unseen(target).replace(mine, ticket))
             expected.append(plain(careful))
             over = careful.closes
     ends = sorted({cut % (len(data) + 1) for cut in cuts} | {len(data)})
@@ -478,11 +574,11 @@ def test_a_stranger_who_signs_in_is_no_stranger(running: Running) -> None:
 
 @dataclass
 class Endpoint:
-    """An address for heads alone. `ticket`: what its readings say."""
+    """An address for heads alone. `somebody`: what its readings say."""
 
-    ticket: bytes | None
+    somebody: bool
 
-    def reading(self, headers: object) -> "Endpoint":
+    def reading(self, headers: object, ticket: object) -> "Endpoint":
         return self
 
 
@@ -496,20 +592,57 @@ def learn(heads: Heads, number: int, endpoint: Endpoint) -> None:
     )
 
 
+def test_the_same_pieces_in_another_order_are_another_shape() -> None:
+    """The ticket in front of the target, or behind it: what was learnt of the one says nothing of the other."""
+    heads = Heads(b"__Host-psc=")
+    pieces = (b"A\r\n", b"B", b"C")
+    ticket, mark = b"t" * 64, heads.mark
+    behind = heads.split(pieces[0] + mark + b"/a\r\n" + pieces[1] + b"__Host-psc=" + ticket + pieces[2], mark)
+    front = heads.split(pieces[0] + b"__Host-psc=" + ticket + pieces[1] + mark + b"/a\r\n" + pieces[2], mark)
+    assert behind is not None
+    assert front is not None
+    assert behind[1:] == front[1:] == (b"/a", ticket)
+    assert behind[0] != front[0]
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"A", b"\r\n", b"\r\nX-Forwarded-Uri: ", b"__Host-psc=", b"t" * 64, b"/a", b";"]), max_size=12
+    ).map(b"".join)
+)
+def test_a_head_can_be_put_together_again_from_its_parts(data: bytes) -> None:
+    """So two heads of one shape differ in nothing but the target and what stands where the ticket stood."""
+    heads = Heads(b"__Host-psc=")
+    parts = heads.split(data, heads.mark)
+    if parts is None:
+        assert heads.mark not in data
+        return
+    shape, target, ticket = parts
+    line = heads.mark + target + b"\r\n"
+    value = heads.ticket_mark + (ticket or b"")
+    if len(shape) == 2:
+        whole = shape[0] + line + shape[1]
+    elif len(shape) == 3:
+        whole = shape[0] + line + shape[1] + value + shape[2]
+    else:
+        whole = shape[0] + value + shape[1] + line + shape[2]
+    assert data.removesuffix(b"\r\n") == whole.removesuffix(b"\r\n")
+
+
 def test_DOS_06_strangers_never_push_out_who_is_signed_in() -> None:
     """Both kinds are bounded, each for itself, and so is the memory of what came once."""
-    heads = Heads()
+    heads = Heads(b"__Host-psc=")
     for number in range(100):
-        learn(heads, number, Endpoint(b"ticket"))
+        learn(heads, number, Endpoint(True))
     for number in range(10_000):
-        learn(heads, number, Endpoint(None))
+        learn(heads, number, Endpoint(False))
         assert len(heads.refused) <= 4096
     assert 100 == len(heads.known)
     for number in range(10_000):
-        learn(heads, number, Endpoint(b"ticket"))
+        learn(heads, number, Endpoint(True))
         assert len(heads.known) <= 4096
     for number in range(50_000):
-        heads.again(b"%d" % number, b"")
+        heads.again((b"%d" % number, b""))
     assert len(heads._once) <= 4 * 4096
 
 

@@ -219,6 +219,8 @@ async def _serve_until_told(settings: Any, path: Path) -> int:
     # What was made until here lives as long as the process: the collector need not walk it at each full collection (p99).
     gc.collect()
     gc.freeze()
+    # A login is some hundred objects, of which none is garbage: look for it less often.
+    gc.set_threshold(10_000, 20, 20)
     waiting = asyncio.create_task(_reload_when_told(service, reload, path))
     await stop.wait()
     waiting.cancel()

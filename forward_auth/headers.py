@@ -121,6 +121,9 @@ _GROUP: Final = re.compile(r"[0-9A-Za-z._/-]+")  # no comma: it would make two g
 _SECTOR_OID: Final = "1.2.250.1.71.4.2.4"
 _PROFESSION_OID: Final = "1.2.250.1.213.1.1.5.5"
 
+# Nearly every value: short, and without a character that any encoding would change.
+_THE_SAME: Final = re.compile(r"[A-Za-z0-9._~/:@-]{0,512}").fullmatch
+
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
 _NAME_CHARACTERS: Final = 64
 _NAME_DASHES: Final = 5  # aliases() writes 3^dashes spellings
@@ -165,6 +168,9 @@ class HeaderPlan:
         if identity is None:
             return [(name, "") for name in self.names]
         encoded = {field: self._encoded(field, identity, situation or _NOWHERE, account) for _, field in self._rows}
+        pairs = [(name, encoded[field]) for name, field in self._rows]
+        if 4 * sum([len(value) for _, value in pairs]) <= self._budget:  # four bytes a character at most: nearly always
+            return pairs
         sizes = [(field, len(encoded[field].encode())) for _, field in self._rows]
         total = sum(size for _, size in sizes)
         for field in EMPTIED_FIRST:
@@ -182,6 +188,8 @@ class HeaderPlan:
 
     def _encoded(self, field: str, identity: Identity, situation: Situation, account: str) -> str:
         value = _VALUES[field](identity, situation, account)
+        if _THE_SAME(value):
+            return value
         if field == "groups":
             return value  # of safe characters alone, and its commas are meant
         if field not in _TEXTS and not _is_whole(value, self.encoding):

@@ -165,20 +165,13 @@ def to_record(identity: Identity) -> dict[str, object]:
     return record
 
 
-def from_record(record: Mapping[str, object]) -> Identity:
+def from_record(record: dict[str, object]) -> Identity:
     """The Identity that `to_record` wrote, also after a journey through JSON. Unknown members are ignored and missing ones are
     empty, so that two versions can share a store; a member of another type, or no key, raises IdentityError("bad_record")."""
-    plain = {name: value for name, value in record.items() if name not in ("situations", "other_ids")}
-    pairs = tuple(_strings(pair) for pair in _list(record.get("other_ids", ())))
-    if any(len(pair) != 2 for pair in pairs):
+    members = _typed(Identity, record)
+    if not members.keys() >= {"issuer", "sub", "subject"}:
         raise _bad_record()
-    if not plain.keys() >= {"issuer", "sub", "subject"}:
-        raise _bad_record()
-    return Identity(
-        **_typed(Identity, plain),
-        situations=tuple(Situation(**_typed(Situation, one)) for one in _list(record.get("situations", ()))),
-        other_ids=tuple((pair[0], pair[1]) for pair in pairs),
-    )
+    return Identity(**members)
 
 
 # -- who it is: strict -------------------------------------------------------------------------------------------------
@@ -310,18 +303,20 @@ def _filled(one: Identity | Situation) -> dict[str, object]:
 
 def _typed(shape: type[Identity | Situation], record: object) -> dict[str, Any]:
     """The members of `record` that are fields of `shape`, each of its type."""
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict):
         raise _bad_record()
+    readers = _READERS[shape]
     found: dict[str, Any] = {}
-    for field in fields(shape):
-        if field.name not in record:
+    for name, value in record.items():
+        reader = readers.get(name)
+        if reader is None:
             continue
-        value = record[field.name]
-        if field.name == "structures":
-            value = _strings(value)
-        elif type(value) is not field.type:
+        if type(value) is reader:
+            found[name] = value
+        elif isinstance(reader, type):
             raise _bad_record()
-        found[field.name] = value
+        else:
+            found[name] = reader(value)
     return found
 
 
@@ -340,3 +335,22 @@ def _list(value: object) -> list[Any]:
 
 def _bad_record() -> IdentityError:
     return IdentityError("bad_record", "a stored identity has another shape than this version writes")
+
+
+def _read_situations(value: object) -> tuple[Situation, ...]:
+    return tuple([Situation(**_typed(Situation, one)) for one in _list(value)])
+
+
+def _read_pairs(value: object) -> tuple[tuple[str, str], ...]:
+    pairs = [_strings(pair) for pair in _list(value)]
+    if any(len(pair) != 2 for pair in pairs):
+        raise _bad_record()
+    return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+# Each field's type, or what reads it.
+_READERS: Final[Mapping[type[Identity | Situation], Mapping[str, Any]]] = {
+    Identity: {field.name: field.type for field in fields(Identity)}
+    | {"situations": _read_situations, "other_ids": _read_pairs},
+    Situation: {field.name: field.type for field in fields(Situation)} | {"structures": _strings},
+}

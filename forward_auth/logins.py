@@ -305,7 +305,7 @@ def record_bytes(record: Record) -> bytes:
 
 def read_record(plain: bytes) -> Record:
     """Raises ValueError (also KeyError, TypeError) when another version wrote it: then the login is over, never guessed at."""
-    document: Mapping[str, object] = json.loads(plain)
+    document: Mapping[str, object] = json.loads(plain.decode())  # told bytes, json guesses among five encodings
     if document["v"] != 1:
         raise ValueError("a login record of another version")
     identity = document["identity"]

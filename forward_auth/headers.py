@@ -167,7 +167,11 @@ class HeaderPlan:
         """What render() sends: (name, encoded value) in the order of `names`; the envoy dialect and `explain` need the pairs."""
         if identity is None:
             return [(name, "") for name in self.names]
-        encoded = {field: self._encoded(field, identity, situation or _NOWHERE, account) for _, field in self._rows}
+        here = situation or _NOWHERE
+        encoded = {}
+        for _, field in self._rows:
+            value = _VALUES[field](identity, here, account)
+            encoded[field] = value if _THE_SAME(value) else self._encoded(field, value)
         pairs = [(name, encoded[field]) for name, field in self._rows]
         if 4 * sum([len(value) for _, value in pairs]) <= self._budget:  # four bytes a character at most: nearly always
             return pairs
@@ -186,10 +190,7 @@ class HeaderPlan:
         found = dict.fromkeys(spelt for name in self.names for spelt in _spellings(name))
         return tuple(spelt for spelt in found if spelt not in self.names)
 
-    def _encoded(self, field: str, identity: Identity, situation: Situation, account: str) -> str:
-        value = _VALUES[field](identity, situation, account)
-        if _THE_SAME(value):
-            return value
+    def _encoded(self, field: str, value: str) -> str:
         if field == "groups":
             return value  # of safe characters alone, and its commas are meant
         if field not in _TEXTS and not _is_whole(value, self.encoding):

@@ -150,8 +150,11 @@ class Sessions:
             task.exception()  # retrieved, in case everybody who waited has gone
 
     async def _fetch(self, lookup: Lookup, now: float) -> None:
-        with self._counted("find"):
+        try:
             rows = await self.store.find(lookup.found.digest, int(now))
+        except StoreUnavailable:
+            self._metrics.store_errors.labels("find").inc()
+            raise
         login = self._opened(rows, lookup.found, lookup.host.name, PURPOSE) if rows is not None else None
         if login is None:
             self.memory.remember_ended(lookup.found.digest)

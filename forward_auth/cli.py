@@ -206,6 +206,7 @@ def _raise_file_limit() -> None:
 
 async def _serve_until_told(settings: Any, path: Path) -> int:
     from forward_auth.clock import SteadyClock
+    from forward_auth.listening import handed_down
     from forward_auth.service import Service
 
     loop = asyncio.get_running_loop()
@@ -214,7 +215,8 @@ async def _serve_until_told(settings: Any, path: Path) -> int:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
-    service = Service(settings, clock=SteadyClock(), node=socket.gethostname())
+    handed = handed_down(os.environ, os.getpid())
+    service = Service(settings, clock=SteadyClock(), node=socket.gethostname(), handed=handed)
     await service.start()
     # What was made until here lives as long as the process: the collector need not walk it at each full collection (p99).
     gc.collect()

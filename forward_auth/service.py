@@ -5,17 +5,11 @@ everything it needs is there; to change anything on a reload whose configuration
 """
 
 import asyncio
-import contextlib
-import errno
-import grp
 import logging
-import os
 import socket
-import stat
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -24,12 +18,12 @@ from aiohttp import web
 from forward_auth import __version__, dialects
 from forward_auth.audit import Audit
 from forward_auth.cookies import CookieNames
-from forward_auth.errors import ForwardAuthError
 from forward_auth.gate import Gate, Site
 from forward_auth.inner import vitals
 from forward_auth.inner.check import Check
-from forward_auth.inner.door import Door, Endpoint
+from forward_auth.inner.door import ARRIVING, Door, Endpoint
 from forward_auth.inner.protocol import Connection
+from forward_auth.listening import BACKLOG, CannotStart, Listening, address, notation_of
 from forward_auth.logins import Memory
 from forward_auth.logs import LEVELS
 from forward_auth.metrics import Metrics
@@ -53,10 +47,6 @@ DIALECTS: Final = ("nginx", "ingress-nginx", "forward")
 DRAIN_SECONDS: Final = 5.0
 
 
-class CannotStart(ForwardAuthError):
-    """A door cannot be opened, or a file that must be there is not; `detail` says which and the cure."""
-
-
 def load_ring(settings: Settings, now: int) -> KeyRing:
     """The key ring of these settings; made at the first start, never overwritten. Raises RingError."""
     path = settings.server.keys_file
@@ -73,9 +63,16 @@ def load_ring(settings: Settings, now: int) -> KeyRing:
 
 
 class Service:
-    """One running service. `clock`: Unix seconds. `node`: the name it goes by in the audit trail."""
+    """One running service. `clock`: Unix seconds. `node`: the name it goes by in the audit trail. `handed`: sockets that systemd holds for it."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float], node: str = "") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        node: str = "",
+        handed: Mapping[str, socket.socket] | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.node = node or socket.gethostname()
@@ -110,8 +107,10 @@ class Service:
         self.sessions.gate = self.gate
         self._stack = AsyncExitStack()
         self._endpoints: Mapping[bytes, Endpoint] = {}
+        self._listening = Listening(handed)
         self._doors: list[Door] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server] = []  # one for each of these doors
+        self._outer_server: asyncio.Server | None = None
         self._draining = False
         self.outer: Outer | None = None
 
@@ -127,6 +126,7 @@ class Service:
 
     async def _start(self) -> None:
         stack = self._stack
+        self._listening.must_fit(*self.settings.server.inner, self.settings.server.outer)
         self.audit.start()
         stack.callback(self.audit.stop)
         if self.audit.failing:
@@ -151,6 +151,7 @@ class Service:
         )
         self._observe()
         self._endpoints = self._compile_endpoints()
+        stack.callback(self._listening.close)
         for listener in self.settings.server.inner:
             await self._open_inner(listener)
         await self._open_outer(self.settings.server.outer)
@@ -164,18 +165,23 @@ class Service:
             "started: version %s, %d apps, inner door %s, outer door %s",
             __version__,
             len(self.settings.apps),
-            ", ".join(map(_notation, self.inner_addresses)),
-            _notation(self.outer_address),
+            ", ".join(map(notation_of, self.inner_addresses)),
+            notation_of(self.outer_address),
         )
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
-        """Not ready, no new connections, what is under way is answered, then out."""
+        """Not ready; every answer says close; then no new connections, what is under way is answered, out."""
         self._draining = True
         if self.outer is not None:
             self.outer.draining = True
-        for server in self._servers:
-            server.close()
-        await asyncio.gather(*(door.drain(drain) for door in self._doors))
+        await asyncio.gather(
+            *(door.drain(drain, server.close) for door, server in zip(self._doors, self._servers, strict=True))
+        )
+        if self._outer_server is not None:
+            self._outer_server.close()
+            await asyncio.sleep(
+                min(drain, ARRIVING)
+            )  # who was accepted a moment ago is read before idle connections end
         await self._stack.aclose()
         log.info("stopped")
 
@@ -273,12 +279,12 @@ class Service:
         )
         self._doors.append(door)
         sock = self._listen(listener)
-        self.inner_addresses.append(_address(sock))
+        self.inner_addresses.append(address(sock))
         loop = asyncio.get_running_loop()
         if listener.kind == "unix":
-            server = await loop.create_unix_server(lambda: Connection(door), sock=sock, backlog=1024)
+            server = await loop.create_unix_server(lambda: Connection(door), sock=sock, backlog=BACKLOG)
         else:
-            server = await loop.create_server(lambda: Connection(door), sock=sock, backlog=1024)
+            server = await loop.create_server(lambda: Connection(door), sock=sock, backlog=BACKLOG)
         self._servers.append(server)
         self._stack.callback(server.close)
 
@@ -296,7 +302,7 @@ class Service:
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         sock = self._listen(listener)
-        self.outer_address = _address(sock)
+        self.outer_address = address(sock)
         loop, manager = asyncio.get_running_loop(), runner.server
         assert manager is not None
 
@@ -304,28 +310,15 @@ class Service:
             return Quiet(manager, loop=loop, **options)
 
         if isinstance(self.outer_address, str):
-            server = await loop.create_unix_server(connection, sock=sock, backlog=512)
+            server = await loop.create_unix_server(connection, sock=sock, backlog=BACKLOG)
         else:
-            server = await loop.create_server(connection, sock=sock, backlog=512)
+            server = await loop.create_server(connection, sock=sock, backlog=BACKLOG)
+        self._outer_server = server
         self._stack.callback(server.close)
 
     def _listen(self, listener: Listener) -> socket.socket:
         """A bound socket. Raises CannotStart."""
-        try:
-            sock = (
-                _unix_socket(listener, self.settings.server.socket_group)
-                if listener.kind == "unix"
-                else _tcp_socket(listener)
-            )
-        except OSError as error:
-            cure = (
-                "its directory must exist and be ours"
-                if listener.kind == "unix" and error.errno != errno.EADDRINUSE
-                else "is another program listening there?"
-            )
-            raise CannotStart("listen", f"cannot listen on {listener}: {error.strerror or error}; {cure}") from None
-        self._stack.callback(_close_listener, sock, listener)
-        return sock
+        return self._listening.open(listener, self.settings.server.socket_group)
 
     async def _sweep(self) -> None:
         while True:
@@ -428,92 +421,6 @@ def _session_with(settings: Settings) -> aiohttp.ClientSession:
 async def _no_banner(request: web.Request, response: web.StreamResponse) -> None:
     """ASVS 13.4.6: no version of anything in the Server header."""
     response.headers.popall("Server", None)
-
-
-def _address(sock: socket.socket) -> tuple[str, int] | str:
-    name = sock.getsockname()
-    return name if isinstance(name, str) else (name[0], name[1])
-
-
-def _notation(address: tuple[str, int] | str) -> str:
-    """As it is written in the configuration."""
-    if isinstance(address, str):
-        return f"unix:{address}"
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _tcp_socket(listener: Listener) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((listener.host, listener.port))
-    except OSError:
-        sock.close()
-        raise
-    sock.setblocking(False)
-    return sock
-
-
-def _unix_socket(listener: Listener, group: str | None) -> socket.socket:
-    path = listener.path
-    assert path is not None
-    _remove_stale(path)
-    group_id = -1 if group is None else _group_id(group)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)  # born 0660: there is no moment in which others may connect
-    try:
-        sock.bind(str(path))
-    except OSError:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    try:
-        os.chown(path, -1, group_id)
-    except OSError as error:
-        sock.close()
-        path.unlink(missing_ok=True)
-        raise CannotStart(
-            "socket_group",
-            f"{path}: cannot be given to server.socket_group {group} ({error.strerror}); let the service's user be in that group",
-        ) from None
-    sock.setblocking(False)
-    return sock
-
-
-def _group_id(group: str) -> int:
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise CannotStart(
-            "socket_group",
-            f"server.socket_group: there is no group {group} on this machine; name the group of the proxy's user",
-        ) from None
-
-
-def _remove_stale(path: Path) -> None:
-    """A socket that a killed process left behind; one that somebody listens on stays, and binding fails."""
-    try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            return
-    except OSError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError:
-            return
-
-
-def _close_listener(sock: socket.socket, listener: Listener) -> None:
-    sock.close()
-    if listener.path is not None:
-        with contextlib.suppress(OSError):
-            listener.path.unlink()
 
 
 def psc_of(service: Service) -> PSC:

@@ -30,7 +30,7 @@ ROOMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(["sessions", "session_commands", "renewal"], "sessions"),
     "inner": "inner",
     "web": "web",
-    "service": "service",
+    **dict.fromkeys(["service", "listening"], "service"),
     "simulator": "simulator",
     "demo": "demo",
     **dict.fromkeys(["cli", "__main__"], "cli"),

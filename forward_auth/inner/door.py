@@ -15,6 +15,9 @@ from forward_auth.inner.heads import Head, Heads
 CLOSE: Final = b"Connection: close\r\n\r\n"
 _TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n" + CLOSE
 
+QUIET: Final = 0.25  # seconds without a request after which a kept connection may be ended from here: at 4 requests/s it has told itself to
+ARRIVING: Final = 0.1  # seconds that a connection just accepted has to bring its head
+
 Network = IPv4Network | IPv6Network
 
 
@@ -58,6 +61,8 @@ class Held(Protocol):
     busy: bool
 
     def close(self) -> None: ...
+
+    def leave(self) -> None: ...
 
     def close_when_idle(self) -> None: ...
 
@@ -137,13 +142,36 @@ class Door:
             elif waited > limits.idle_seconds:
                 connection.close()
 
-    async def drain(self, seconds: float) -> None:
-        """No connection is kept alive any more; wait until the answers under way are out, at most `seconds`."""
+    async def drain(self, seconds: float, close_listener: Callable[[], object]) -> None:
+        """The end of the door, in an order that loses no request of a proxy that keeps connections.
+
+        1. Every answer says close, so that whoever uses a connection ends it itself. Ending it from here would cross with a request that is on
+           its way; nginx asks again when that happens on a connection it had kept, others do not.
+        2. What has been quiet for QUIET is closed, and nobody is accepted any more: with a socket that systemd holds, the next process answers.
+        3. Who was accepted last has ARRIVING to bring its request, then what is under way is waited for, at most `seconds` in all.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         self.draining = True
+        kept = tuple(self.connections)
+        for connection in kept:
+            connection.leave()
+        await self._gone(min(end, loop.time() + QUIET), kept)
+        close_listener()
+        for connection in kept:
+            connection.close_when_idle()
+        await asyncio.sleep(0.01)  # who is accepted at this moment becomes known
+        await self._gone(min(end, loop.time() + ARRIVING), None)
         for connection in tuple(self.connections):
             connection.close_when_idle()
-        end = asyncio.get_running_loop().time() + seconds
-        while self.connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - once in a process's life
-            await asyncio.sleep(0.02)
+        await self._gone(end, None)
         for connection in tuple(self.connections):
             connection.close()
+
+    async def _gone(self, until: float, wanted: tuple[Held, ...] | None) -> None:
+        """Wait until these connections (None: all) are gone, or until then."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < until:
+            if not (self.connections if wanted is None else self.connections.intersection(wanted)):
+                return
+            await asyncio.sleep(0.01)

@@ -256,7 +256,7 @@ class Connection(asyncio.Protocol):
         self.busy = False
         self._task = None
         self.since = self._door.tick
-        self._answer(answer, last, method)
+        self._answer(answer, last or (self._leaving and not self._waiting), method)
         while self._waiting and not self.busy and self._transport is not None:
             endpoint, headers, double, its_last, its_method = self._waiting.popleft()
             try:
@@ -293,6 +293,9 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             else:
                 self._transport.close()
+
+    def leave(self) -> None:
+        self._leaving = True
 
     def close_when_idle(self) -> None:
         self._leaving = True

@@ -28,7 +28,7 @@ error_log {folder}/error.log {level};
 worker_processes {workers};
 {main}
 events {{
-    worker_connections 1024;
+    worker_connections {connections};
 }}
 http {{
     access_log off;
@@ -68,6 +68,7 @@ class Nginx:
         workers: int = 1,
         main: str = "",
         level: str = "warn",
+        connections: int = 1024,
     ) -> None:
         self.folder = folder
         self.ports = tuple(ports)
@@ -79,7 +80,9 @@ class Nginx:
             path.write_text(text, encoding="utf-8")
         # Workers stay who started the test: its folders and sockets are nobody else's.
         user = f"user {pwd.getpwuid(0).pw_name};\n" if os.geteuid() == 0 else ""
-        text = MAIN.format(folder=folder, http=http, workers=workers, main=main, user=user, level=level)
+        text = MAIN.format(
+            folder=folder, http=http, workers=workers, main=main, user=user, level=level, connections=connections
+        )
         (folder / "nginx.conf").write_text(text, encoding="utf-8")
 
     def _command(self, *more: str) -> list[str]:

@@ -14,6 +14,7 @@ from forward_auth.config import load
 from forward_auth.proxy_config import ACCESS_LOG, CERTIFICATES
 
 UNIT = DEPLOY / "systemd" / "psc-forward-auth.service"
+SOCKET = DEPLOY / "systemd" / "psc-forward-auth.socket"
 DOCKER = DEPLOY / "docker"
 ANALYZE = shutil.which("systemd-analyze")
 needs_systemd = pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not here")
@@ -24,6 +25,7 @@ def unit(tmp_path: Path) -> Path:
     """The unit with a program that exists in place of ours."""
     path = tmp_path / UNIT.name
     path.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.MULTILINE))
+    (tmp_path / SOCKET.name).write_text(SOCKET.read_text())
     return path
 
 
@@ -37,6 +39,34 @@ def test_unit_is_understood(unit: Path) -> None:
     """systemd knows every line of it."""
     done = analyze("verify", "--recursive-errors=no", str(unit))
     assert (0, "") == (done.returncode, done.stderr)
+
+
+@needs_systemd
+def test_socket_unit_is_understood(unit: Path) -> None:
+    """systemd knows every line of the .socket beside it, and which service it starts."""
+    done = analyze("verify", "--recursive-errors=no", str(unit.with_suffix(".socket")))
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_socket_unit_fits_the_defaults(tmp_path: Path) -> None:
+    """It listens where the configuration of production.toml does, for the proxy's group alone; its folder outlives a restart of the service."""
+    lines = SOCKET.read_text().splitlines()
+    (tmp_path / "secret").touch(0o600)
+    (tmp_path / "secret").write_text("0123456789abcdef0123456789abcdef-fedcba\n")
+    settings = load(
+        DEPLOY.parent / "config" / "production.toml",
+        {"FORWARD_AUTH__PSC__CLIENT_SECRET_FILE": str(tmp_path / "secret")},
+    )
+    wanted = [str(each).removeprefix("unix:") for each in (*settings.server.inner, settings.server.outer)]
+    assert wanted == [line.partition("=")[2] for line in lines if line.startswith("ListenStream=")]
+    for line in (f"SocketGroup={settings.server.socket_group}", "SocketMode=0660", "Backlog=4096", "RemoveOnStop=yes"):
+        assert line in lines
+    service = UNIT.read_text().splitlines()
+    for line in ("RuntimeDirectoryPreserve=yes", "After=network-online.target psc-forward-auth.socket"):
+        assert line in service
+    user = next(line.partition("=")[2] for line in service if line.startswith("User="))
+    assert f"SocketUser={user}" in lines
+    assert any(line.startswith("ExecStartPre=") and f"-m 0750 -o {user} -g www-data" in line for line in lines)
 
 
 @needs_systemd

@@ -1,13 +1,10 @@
 """LIFE-01 on sockets that systemd holds: a machine is restarted under load and nobody notices; and which sockets are not taken."""
 
 import asyncio
-import socket
 from collections import Counter
 from pathlib import Path
 
-import pytest
-from running import CLIENT, SimulatorThread, configuration, free_port, shared_key
-from soak.hospital import Hospital, listening, started
+from soak.hospital import Hospital
 from soak.people import HOSTS, Visitor, sign_in
 from soak.wire import Ask, Paced
 

@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_PORT ?= 8080
 SECONDS ?= 600
+REQUESTS ?=
 export DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock set-up set-up-dev clean
+.PHONY: help run test check bench soak lock set-up set-up-dev clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
@@ -29,6 +30,9 @@ check: $(VENV)/.dev ## format, lint, types, rooms: seconds, before a commit
 bench: $(VENV)/.dev ## the figures of the README, as ratios measured in one run
 	@deploy/system-packages.sh bench
 	@$(BIN)/python tests/bench
+
+soak: set-up-dev ## a long run that knows each answer, under faults: SECONDS (600), or REQUESTS=5000000
+	@$(BIN)/python tests/soak $(if $(REQUESTS),--requests $(REQUESTS),--seconds $(SECONDS))
 
 lock: $(VENV)/.dev ## lock the dependencies again: hashes, no index address
 	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock

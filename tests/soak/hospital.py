@@ -196,7 +196,7 @@ require = {{ profession = ["10"] }}
             upstreams={"dossier": application, "prescription": application},
             down_page=str(down),
             certificates=str(self.folder),
-            access_log=str(self.folder / "access.log"),
+            access_log="/dev/null",
         )
         first, _, rest = text.partition("backlog=4096")  # nginx wants an option of a socket once
         text = first + "backlog=4096" + rest.replace(" backlog=4096", "")

@@ -1,7 +1,7 @@
 """Many connections that ask and listen, as cheaply as Python can: heads made before, raw sockets, nothing parsed that nobody looks at.
 
-`Pipe` is one kept-alive connection with one request under way; `Paced` sends at a steady rate over a set of pipes and measures from the moment a request was
-due (so that a server that stands still is not measured less). A request on a kept connection that the server ends without a byte of answer is asked again on
+`Pipe` is one kept-alive connection with one request under way; `Paced` sends at a steady rate over a set of pipes, however long answers take, and measures
+from the moment a request would have been sent had a connection been free (so that a server that stands still is not asked, and measured, less). A request on a kept connection that the server ends without a byte of answer is asked again on
 a new one, as proxies do (RFC 9112 §9.3.1), and counted. Refuses: to take half an answer for one.
 """
 
@@ -178,7 +178,7 @@ class Paced:
             now = self._loop.time()
             while sent < total and began + sent / self._rate <= now:
                 ask = self._make()
-                ask.due = began + sent / self._rate
+                ask.due = now  # a tick that comes late is the generator's, not the server's
                 sent += 1
                 if self._free:
                     self._free.popleft().ask(ask)

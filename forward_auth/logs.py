@@ -1,7 +1,7 @@
 """The log: one line per event, JSON or logfmt, on standard error.
 
 For: machines first, people with `jq` or `grep` second. Refuses: a second line (tracebacks are one escaped field), a control character, a log line
-per check, and to wait for a reader that has stopped: the event loop is not the log's to hold (LIFE-03). Levels and format come from `[log]`.
+per check, as many lines as a stranger likes (LOG-05), and to wait for a reader that has stopped: the event loop is not the log's to hold (LIFE-03). Levels and format come from `[log]`.
 """
 
 import json
@@ -9,10 +9,13 @@ import logging
 import re
 import select
 import sys
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
 _TRACEBACK: Final = 3000  # characters; with the rest a line stays below what a pipe takes whole (PIPE_BUF, 4096)
+A_MINUTE: Final = 60  # lines of one kind: more than a good day brings, and no disk is full of them
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -70,6 +73,35 @@ class Unwaiting(logging.StreamHandler[TextIO]):
 
     def _at_once(self) -> bool:
         return self._poll is None or bool(self._poll.poll(0))
+
+
+class Pace:
+    """Lines about what a stranger can cause at will: A_MINUTE a minute of each kind, and then how many more there were. `kind`: one of few
+    words of ours; `clock`: Unix seconds."""
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
+        self._log = log
+        self._clock = clock
+        self._minute = -1
+        self._seen: Counter[str] = Counter()
+
+    def say(self, kind: str, level: int, text: str, *values: object, trouble: bool = False) -> None:
+        """`trouble`: with the traceback of the exception at hand."""
+        self.tell()
+        self._seen[kind] += 1
+        if self._seen[kind] <= A_MINUTE:
+            self._log.log(level, text, *values, exc_info=trouble)
+
+    def tell(self) -> None:
+        """To be called now and then: once a minute is over, says what it left out."""
+        minute = int(self._clock() // 60)
+        if minute == self._minute:
+            return
+        for kind, count in self._seen.items():
+            if count > A_MINUTE:
+                self._log.warning("%s: %d more lines of this kind were left out of one minute", kind, count - A_MINUTE)
+        self._minute = minute
+        self._seen.clear()
 
 
 def set_up(style: str, level: str, stream: TextIO | None = None) -> None:

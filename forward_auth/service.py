@@ -325,6 +325,8 @@ class Service:
             await asyncio.sleep(1)
             for door in self._doors:
                 door.sweep()
+            assert self.outer is not None
+            self.outer.pace.tell()
 
     # -- reload ----------------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from forward_auth.cookies import CookieNames, read_cookie, set_cookie
 from forward_auth.errors import ForwardAuthError, PSCUnavailable, StoreUnavailable
 from forward_auth.gate import Gate, Site
 from forward_auth.logins import Login
+from forward_auth.logs import Pace
 from forward_auth.metrics import Metrics
 from forward_auth.original import read_authority
 from forward_auth.psc.client import PSC
@@ -52,11 +53,15 @@ class Outer:
     audit: Audit
     metrics: Metrics
     clock: Callable[[], float]
+    pace: Pace = field(init=False)
     draining: bool = False
     bad_logouts: TTLCache[tuple[str, int], int] = field(
         default_factory=lambda: TTLCache(10_000, 120)
     )  # (address, minute)
     authorities: Mapping[str, str] = field(default_factory=dict)  # canonical authority -> origin
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(log, self.clock)
 
     @property
     def origin(self) -> str:
@@ -331,10 +336,12 @@ def failed(
     cookies: Iterable[str] = (),
     **values: object,
 ) -> web.Response:
-    """An error: one log line and one page (or JSON) with the same reference."""
+    """An error: one page (or JSON) and one log line with the same reference; of a kind that comes by the hundred the log has the first
+    and the number of the rest, since anybody can send a callback that leads nowhere (LOG-05)."""
     reference = reference or new_reference()
     shown = status or PAGES[name].status
-    log.log(
+    request.app[OUTER].pace.say(
+        f"{name} {shown}",
         logging.ERROR if shown >= 500 else logging.WARNING,
         "%s: %s (status %d, reference %s)",
         code,
@@ -377,7 +384,9 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = failure(request, error, outer.home())
     except Exception:
         reference = new_reference()
-        log.exception("a request of the outer door failed (reference %s)", reference)
+        outer.pace.say(
+            "fault", logging.ERROR, "a request of the outer door failed (reference %s)", reference, trouble=True
+        )
         if wants_json(request):
             response = problem(500, "internal", "Internal error", reference)
         else:

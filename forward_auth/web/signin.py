@@ -413,11 +413,12 @@ async def callback(request: web.Request, at: Where) -> web.StreamResponse:
         return stale(request, app, 0, "the app of this sign-in is no longer configured", done)
     asked = Start(target.location, under_way.max_age, under_way.acr, switch=under_way.fresh and not under_way.repeated)
     try:
-        code = outer.psc.read_callback(pairs)
+        # Before anything in it is read, errors included: whoever sends one answer a thousand times writes one line in the trail.
         if not await outer.sessions.claim(
             "callback " + hashlib.sha256(state.encode()).hexdigest(), UNDER_WAY_SECONDS * 2
         ):
             return stale(request, app, again + 1, "a callback was repeated", done)
+        code = outer.psc.read_callback(pairs)
         answer = await outer.psc.finish_sign_in(
             code, under_way.seed, max_age=under_way.max_age, levels=under_way.acr or None
         )

@@ -32,7 +32,6 @@ from forward_auth.web.app import (
 )
 from forward_auth.web.signin import Start, forgotten
 
-log = logging.getLogger("forward_auth.signout")
 _LARGEST_BODY: Final = 16 * 1024
 _MOST_BAD: Final = 100  # refused tokens of one address a minute; each costs a signature check
 _TASKS: Final[set[asyncio.Task[bool]]] = set()
@@ -150,9 +149,11 @@ async def _back_channel(request: web.Request, outer: Outer) -> web.Response:
         if not await sessions.claim(f"logout {claims.issuer} {claims.jti}", 24 * 3600):
             return problem(400, "replayed", "This logout token was used before")
     except (StoreUnavailable, PSCUnavailable) as error:
-        log.error("a back-channel logout could not be kept; PSC may try again: %s", error)
+        outer.pace.say(
+            "logout 503", logging.ERROR, "a back-channel logout could not be kept; PSC may try again: %s", error
+        )
         return problem(503, error.code, "Try again", headers={"Retry-After": "5"})
     except ForwardAuthError as error:
-        log.warning("a back-channel logout was not believed: %s", error)
+        outer.pace.say("logout 400", logging.WARNING, "a back-channel logout was not believed: %s", error)
         return problem(400, "logout_token", "The logout token is not believed")
     return web.Response(status=200, headers={"Cache-Control": "no-store"})

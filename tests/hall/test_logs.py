@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from forward_auth.logs import LEVELS, OneLine, set_up
+from forward_auth.logs import A_MINUTE, LEVELS, OneLine, Pace, set_up
 
 HOSTILE = 'a\r\nb\x00\x1b[31m"c"\u2028d\udc80 é'
 
@@ -98,3 +98,27 @@ def test_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     logging.getLogger("forward_auth").info("here")
     captured = capsys.readouterr()
     assert ("", True) == (captured.out, "message=here" in captured.err)
+
+
+def test_LOG_05_a_kind_has_so_many_lines_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Each kind for itself; the number of the rest is told once, when the minute is over, also by a clock that steps back."""
+    now = [1_800_000_000.0]
+    log = logging.getLogger("forward_auth.pace")
+    caplog.set_level(logging.DEBUG, log.name)
+    pace = Pace(log, lambda: now[0])
+    for later in (60, 60, -3600):
+        for number in range(A_MINUTE + 7):
+            pace.say("stale 400", logging.WARNING, "stale %d", number)
+        pace.say("error 503", logging.ERROR, "one")
+        assert [f"stale {number}" for number in range(A_MINUTE)] + ["one"] == [
+            each.getMessage() for each in caplog.records
+        ]
+        caplog.clear()
+        pace.tell()
+        now[0] += later
+        pace.tell()
+        pace.tell()
+        assert ["stale 400: 7 more lines of this kind were left out of one minute"] == [
+            each.getMessage() for each in caplog.records
+        ]
+        caplog.clear()

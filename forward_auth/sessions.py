@@ -433,31 +433,47 @@ class Sessions:
 
     # -- an end needs ----------------------------------------------------------------------------------------------------------------
 
-    async def end(self, which: Selection, cause: str, *, address: str = "", reference: str = "") -> Sequence[Ended]:
-        """End logins everywhere; durable when this returns, known to every other process within a second. The trail hears of each.
-        Raises StoreUnavailable: then nothing was acknowledged."""
+    async def end(
+        self,
+        which: Selection,
+        cause: str,
+        *,
+        address: str = "",
+        reference: str = "",
+        same: Callable[[Login], bool] | None = None,
+    ) -> Sequence[Ended]:
+        """End logins everywhere; durable when this returns, known to every other process within a second. The trail hears of each. `same`: the
+        selection as it is told of a login in memory. Raises StoreUnavailable: then nothing was acknowledged."""
         now = self._now()
         with self._counted("end"):
             ended = await self.store.end(which, now, now + self.settings.absolute)
+        gone = {each.login_id: each.listing for each in ended}
+        # An earlier try may have ended it, and only its answer was lost: then it is in no list, but still in memory.
+        if which.login_id in self.memory.by_id:
+            gone.setdefault(which.login_id, b"")
+        if same is not None:
+            for login in filter(same, self.memory):
+                gone.setdefault(login.id, b"")
         out = []
-        for each in ended:
-            self._just_ended[each.login_id] = True
-            known = self.memory.by_id.get(each.login_id)
+        for login_id, sealed in gone.items():
+            self._just_ended[login_id] = True
+            known = self.memory.by_id.get(login_id)
             for host, ticket in known.places if known is not None and cause in _LEFT else ():
                 found = self.ring.read_ticket(ticket, PURPOSE, host.name)
                 if found is not None:  # who left needs no notice that the session is over
                     self.memory.remember_ended(found.digest, by_itself=False)
-            self.memory.forget(each.login_id)
-            listing = self.listing(each.login_id, each.listing)
-            out.append(Ended(each.login_id, listing))
+            self.memory.forget(login_id)
+            listing = self.listing(login_id, sealed)
+            out.append(Ended(login_id, listing))
             self._metrics.sign_outs.labels(cause).inc()
             event = "sign_out" if cause == "person" else "ended"
+            subject = listing.subject if listing else "" if known is None else known.identity.subject
             self.audit.write(
                 event,
                 outcome="ended",
                 cause=cause,
-                login=each.login_id.hex()[:16],
-                subject=listing.subject if listing else "",
+                login=login_id.hex()[:16],
+                subject=subject,
                 address=address,
                 reference=reference,
             )

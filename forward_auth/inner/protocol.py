@@ -251,6 +251,10 @@ class Connection(asyncio.Protocol):
         coming: Answer | Awaitable[Answer]
         try:
             answer = await awaited
+        except asyncio.CancelledError:
+            if self._transport is None:  # the peer has gone: it was us whom connection_lost cancelled
+                raise
+            answer = _failed(endpoint)  # what it waited for was cancelled; without an answer it would wait for ever
         except Exception:
             answer = _failed(endpoint)
         self.busy = False

@@ -141,10 +141,14 @@ async def _back_channel(request: web.Request, outer: Outer) -> web.Response:
         sessions = outer.sessions
         if claims.sid is not None:
             for tag in sessions.tags("sid", claims.sid):
-                await sessions.end(Selection(sid_tag=tag), "back_channel")
+                await sessions.end(Selection(sid_tag=tag), "back_channel", same=lambda login: login.sid == claims.sid)
         else:
             for tag in sessions.tags("sub", claims.sub or ""):
-                await sessions.end(Selection(sub_tag=tag, before=claims.iat), "back_channel")
+                await sessions.end(
+                    Selection(sub_tag=tag, before=claims.iat),
+                    "back_channel",
+                    same=lambda login: login.identity.sub == claims.sub and login.auth_time <= claims.iat,
+                )
         # Remembered last: had the store failed in between, PSC could try again. Ending twice is ending once.
         if not await sessions.claim(f"logout {claims.issuer} {claims.jti}", 24 * 3600):
             return problem(400, "replayed", "This logout token was used before")

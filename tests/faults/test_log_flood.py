@@ -19,7 +19,7 @@ Flood = Callable[[Running, int], int]
 
 def stale(running: Running, number: int) -> int:
     """A callback of the right form, from nobody, each another."""
-    url = f"{ORIGIN}/psc/callback?code=c{number}&state={'%064d' % number}"
+    url = f"{ORIGIN}/psc/callback?code=c{number}&state={str(number).zfill(64)}"
     return running.request(Browser(), "GET", url, headers={"X-Forwarded-For": f"203.0.113.{number % 250}"}).status
 
 
@@ -30,7 +30,7 @@ def bad_target(running: Running, number: int) -> int:
 
 def foreign_code(running: Running, number: int) -> int:
     """A hand-off code that nobody gave."""
-    return running.get(Browser(), f"{DOSSIER}/psc/handoff?code={'%064d' % number}").status
+    return running.get(Browser(), f"{DOSSIER}/psc/handoff?code={str(number).zfill(64)}").status
 
 
 def loop(running: Running, number: int) -> int:

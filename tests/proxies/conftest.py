@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from proxies.nginx import DEPLOY, Nginx, binary, free_port
-from proxies.staging import APP_HOST, AUTH_HOST, Stage, Staging, echo, page
+from proxies.nginx import Nginx, binary, free_port
+from proxies.staging import INCLUDED, Stage, Staging, echo, page, shipped
 from proxies.wire import Script, Server
 
 
@@ -48,26 +48,10 @@ def stage(tmp_path: Path, authority: trustme.CA) -> Iterator[Staging]:
                 "http://127.0.0.1:8080": f"http://127.0.0.1:{app_server.port}",
                 "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
                 "listen 80;": f"listen 127.0.0.1:{plain_port};",
-                "/etc/nginx/": f"{tmp_path}/nginx/",
-                "/var/log/nginx/": f"{tmp_path}/",
             }
-            files = {}
-            for path in sorted((DEPLOY / "nginx").rglob("*")):
-                if path.suffix in (".conf", ".html"):
-                    text = path.read_text(encoding="utf-8")
-                    for old, new in changes.items():
-                        text = text.replace(old, new)
-                    files[f"psc-forward-auth/{path.relative_to(DEPLOY / 'nginx')}"] = change(text)
-            for host in (APP_HOST, AUTH_HOST):
-                certificate = authority.issue_cert(host)
-                files[f"tls/{host}.key"] = certificate.private_key_pem.bytes().decode()
-                files[f"tls/{host}.crt"] = b"".join(one.bytes() for one in certificate.cert_chain_pems).decode()
-            nginx = Nginx(
-                tmp_path / "nginx",
-                "include psc-forward-auth/psc-forward-auth.conf;\ninclude psc-forward-auth/sites/*.conf;",
-                ports=[port, plain_port],
-                files=files,
-            )
+            folder = tmp_path / "nginx"
+            files = shipped(folder, authority, changes, change=change)
+            nginx = Nginx(folder, INCLUDED, ports=[port, plain_port], files=files)
             stack.enter_context(nginx)
             trust = ssl.create_default_context()
             authority.configure_trust(trust)

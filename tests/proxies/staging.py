@@ -1,11 +1,12 @@
 """What the tests of the proxy files play with: the contract's answers as bytes, and the stage they are played on (conftest.py)."""
 
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxies.nginx import Nginx
+import trustme
+from proxies.nginx import DEPLOY, Nginx
 from proxies.wire import Client, Heard, Server, answer, request
 
 from forward_auth.headers import HeaderPlan
@@ -14,6 +15,7 @@ NAMES = HeaderPlan("psc", "percent", {}).names
 APP_HOST = "dossier.hopital.example"
 AUTH_HOST = "auth.hopital.example"
 SIGN_IN = "https://auth.hopital.example/psc/start?to=https%3A%2F%2Fdossier.hopital.example%2F"
+INCLUDED = "include psc-forward-auth/psc-forward-auth.conf;\ninclude psc-forward-auth/sites/*.conf;"
 NAVIGATION = (("Accept", "text/html"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"))
 
 IDENTITY = {
@@ -94,3 +96,30 @@ class Stage:
 
 
 Staging = Callable[..., Stage]
+
+
+def shipped(
+    folder: Path,
+    authority: trustme.CA,
+    changes: Mapping[str, str],
+    *,
+    hosts: Iterable[str] = (APP_HOST, AUTH_HOST),
+    change: Callable[[str], str] = str,
+) -> dict[str, str]:
+    """The files of deploy/nginx and certificates for these hosts, as `Nginx(folder, INCLUDED, files=…)` takes them. `changes`: what must differ on
+    this machine (ports, sockets); `change`: what a test does to each file on top. A host that has no site file gets a copy of the dossier's."""
+    files: dict[str, str] = {}
+    for path in sorted((DEPLOY / "nginx").rglob("*")):
+        if path.suffix in (".conf", ".html"):
+            text = path.read_text(encoding="utf-8")
+            for old, new in {"/etc/nginx/": f"{folder}/", "/var/log/nginx/": f"{folder.parent}/", **changes}.items():
+                text = text.replace(old, new)
+            files[f"psc-forward-auth/{path.relative_to(DEPLOY / 'nginx')}"] = change(text)
+    for host in hosts:
+        certificate = authority.issue_cert(host)
+        files[f"tls/{host}.key"] = certificate.private_key_pem.bytes().decode()
+        files[f"tls/{host}.crt"] = b"".join(one.bytes() for one in certificate.cert_chain_pems).decode()
+        if host not in (APP_HOST, AUTH_HOST):
+            site = files["psc-forward-auth/sites/dossier.conf"]
+            files[f"psc-forward-auth/sites/{host}.conf"] = site.replace(APP_HOST, host)
+    return files

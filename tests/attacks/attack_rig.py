@@ -311,7 +311,6 @@ class Place(Doors):
             outcome.heard = self.house.app.requests[before:]
             outcome.passed = bool(outcome.heard)
             outcome.identity = self._judge_heard(outcome.heard, person)
-            outcome.headers = {key: values for key, values in outcome.headers.items()}
         else:
             outcome = self._to_the_door(data)
             found: dict[str, list[str]] = {

@@ -296,4 +296,5 @@ def _referer(headers: Headers, origin: str) -> bytes | None:
     read = read_target(slash + target)
     if read is None:
         return None
-    return read[0] if read[1] is None else read[0] + b"?" + read[1]
+    path = read[0].partition(b"#")[0]
+    return path if read[1] is None else path + b"?" + read[1]

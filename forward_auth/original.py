@@ -32,7 +32,7 @@ class Original(NamedTuple):
     """One original request. A NamedTuple and not a dataclass: one is made per check, and a tuple is made five times faster.
 
     origin: canonical `scheme://host[:port]`, default port removed; method, path, query: raw bytes as the proxy gave them (query
-    None when there is no `?`, fragment removed); client: address as told by the proxy, for the log only; headers: what the
+    None when there is no `?`; of a `#` see `read_target`); client: address as told by the proxy, for the log only; headers: what the
     dialect passes on about the browser (lower-case names), for telling a navigation from an API call.
     """
 
@@ -45,8 +45,9 @@ class Original(NamedTuple):
 
     @property
     def target(self) -> bytes:
-        """Path and query, as the browser sent them."""
-        return self.path if self.query is None else self.path + b"?" + self.query
+        """Path and query, as the browser sent them; where it may come back to, so without a fragment."""
+        path = self.path.partition(b"#")[0]
+        return path if self.query is None else path + b"?" + self.query
 
     @property
     def url(self) -> str:
@@ -103,21 +104,20 @@ def read_method(method: bytes) -> bytes | None:
 def read_target(target: bytes) -> tuple[bytes, bytes | None] | None:
     """Raw path and query of a request-target; None when it is not origin-form or absolute-form.
 
-    Of absolute-form only the path is taken: the host was told in its own header. `//evil/x` is a path, never an authority. The
-    fragment, which a browser never sends, is cut.
+    Of absolute-form only the path is taken: the host was told in its own header. `//evil/x` is a path, never an authority. No browser
+    sends a `#`, and nginx hands it on: behind the query it changes no path and is cut; in the path it stays, for an application may go on reading
+    where another stops (`/public/x#/../../secret`), and `read_path` says so.
     """
-    if b"#" in target:
-        target = target.partition(b"#")[0]
     if not target.startswith(b"/"):
         target = _path_of_absolute(target)
         if not target:
             return None
     path, mark, query = target.partition(b"?")
-    return path, (query if mark else None)
+    return path, (query.partition(b"#")[0] if mark and b"#" not in path else None)
 
 
 def _path_of_absolute(target: bytes) -> bytes:
-    found = re.match(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+(?P<rest>[/?].*)?\Z", target, re.DOTALL)
+    found = re.match(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+(?P<rest>[/?#].*)?\Z", target, re.DOTALL)
     if found is None:
         return b""
     rest = found["rest"] or b"/"
@@ -137,8 +137,8 @@ _ORDINARY: Final = re.compile(rb"(?:/[A-Za-z0-9_~@:,=+!-][A-Za-z0-9_.~@:,=+!-]*)
 _UNRESERVED_ESCAPE: Final = re.compile(r"%(2[dD]|2[eE]|3[0-9]|4[1-9a-fA-F]|5[0-9aA]|5[fF]|6[1-9a-fA-F]|7[0-9aA]|7[eE])")
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_TWO_READINGS: Final = re.compile(r"%(?:2[fF]|5[cC]|00|25|2[eE])|[\\;\x00-\x20\x7f]|//|(?:^|/)\.{1,2}(?:/|$)")
-_TWO_READINGS_DECODED: Final = re.compile(r"[\\;%\x00-\x1f\x7f]|//|(?:^|/)\.{1,2}(?:/|$)")
+_TWO_READINGS: Final = re.compile(r"%(?:2[fF]|5[cC]|00|25|2[eE])|[\\;#\x00-\x20\x7f]|//|(?:^|/)\.{1,2}(?:/|$)")
+_TWO_READINGS_DECODED: Final = re.compile(r"[\\;%?#\x00-\x1f\x7f]|//|(?:^|/)\.{1,2}(?:/|$)")
 
 
 def read_path(raw: bytes) -> Path | None:

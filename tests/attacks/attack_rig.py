@@ -264,9 +264,10 @@ class Place(Doors):
         lines: str | bytes = b"",
         body: bytes = b"",
         fault: bool = False,
+        authority: str = "",
     ) -> Outcome:
         """`who` sends their own cookie, unless `cookie` is given: then `proves` says whose credential it truly is (None: nobody's). `lines`: further
-        header lines, each with its CRLF. `body` goes out as it stands, without any length but that of `lines`."""
+        header lines, each with its CRLF. `body` goes out as it stands, without any length but that of `lines`. `authority`: what stands for the host."""
         person = who if proves == "" else proves
         if cookie is None:
             cookie = self.house.browsers[who].cookies(host) if who else b""
@@ -275,7 +276,7 @@ class Place(Doors):
         )
         if cookie:
             lines = b"Cookie: " + cookie + b"\r\n" + lines
-        netloc = f"{host}:{self.house.port}".encode()
+        netloc = (authority or f"{host}:{self.house.port}").encode("latin-1")
         if self.by_nginx:
             head = method.encode() + b" " + target + b" HTTP/1.1\r\nHost: " + netloc + b"\r\n" + lines
         else:
@@ -371,7 +372,6 @@ class Place(Doors):
         path = target.partition(b"?")[0]
         rules = self.rules.get(host)
         assert rules is not None, f"(a) nobody knows {host}"
-        assert b"#" not in target, f"(a) {target!r} has two readings"
         facts = None
         if person is not None:
             facts = {

@@ -197,7 +197,7 @@ def test_the_address_is_rebuilt_as_the_table_of_the_contract_says(
     [
         (b"https://app.example.org", (ORIGIN, b"/", None)),
         (b"https://app.example.org?x=1", (ORIGIN, b"/", b"x=1")),
-        (b"HTTPS://APP.example.org:443/x#y", (ORIGIN, b"/x", None)),
+        (b"HTTPS://APP.example.org:443/x#y", (ORIGIN, b"/x#y", None)),
         (b"https://app.example.org//evil.com/x", (ORIGIN, b"//evil.com/x", None)),
         (b"https://app.example.org/a?b=https://evil.test/", (ORIGIN, b"/a", b"b=https://evil.test/")),
     ],

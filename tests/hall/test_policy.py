@@ -381,7 +381,6 @@ HOUSE = App(
         ("/secret%20", 2),
         ("/se%63ret", 2),
         ("/%73ecret/x", 2),
-        ("/secret%3F", 6),  # a path whose last letter is a question mark; no application reads it as /secret
         ("/secrets", 6),
         ("/exact", 4),
         ("/exact/", 4),
@@ -418,6 +417,9 @@ def test_PATH_03_04_08_the_first_rule_that_fits_decides(path: str, expected: int
         "/public/%2500",
         "/public/a%00",
         "/secret;/public",
+        "/secret%3F",
+        "/secret%23x",
+        "/public/x#/../../secret",
     ],
 )
 def test_PATH_02_04_05_a_path_with_two_readings_needs_every_rule(path: str) -> None:

@@ -82,7 +82,7 @@ def meant(path: bytes) -> str:
 def marked(text: str) -> bool:
     """Some server may see a separator, a parameter, or another directory here."""
     return (
-        any(character in "\\;" or ord(character) < 0x20 or ord(character) == 0x7F for character in text)
+        any(character in "\\;#?" or ord(character) < 0x20 or ord(character) == 0x7F for character in text)
         or "//" in text
         or any(segment in (".", "..") for segment in text.split("/"))
     )

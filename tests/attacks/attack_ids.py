@@ -9,7 +9,7 @@ tests/stories are through the proxy that their file name tells (stories: nginx);
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # How many attacks each family has.
@@ -55,6 +55,23 @@ def ids_in(name: str) -> list[str]:
         else:
             family = ""
     return found
+
+
+def in_short(ids: Iterable[str]) -> str:
+    """`HDR 01-05 07, PATH 01` for a person to read."""
+    wanted, words = set(ids), []
+    for family, count in FAMILIES.items():
+        numbers = [number for number in range(1, count + 1) if f"{family}-{number:02}" in wanted]
+        runs: list[list[int]] = []
+        for number in numbers:
+            if runs and runs[-1][-1] == number - 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        if runs:
+            parts = (f"{run[0]:02}" if len(run) == 1 else f"{run[0]:02}-{run[-1]:02}" for run in runs)
+            words.append(f"{family} {' '.join(parts)}")
+    return ", ".join(words)
 
 
 def ways_of(file: Path, arguments: set[str]) -> tuple[str, ...]:

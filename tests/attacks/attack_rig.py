@@ -369,7 +369,9 @@ class Place(Doors):
         all_of_them: bool,
     ) -> None:
         """(a) and (b), of one request that was allowed."""
-        path = target.partition(b"?")[0]
+        path = re.sub(rb"^https?://[^/?#]*", b"", target).partition(b"?")[
+            0
+        ]  # of absolute-form the path counts, never the host
         rules = self.rules.get(host)
         assert rules is not None, f"(a) nobody knows {host}"
         facts = None
@@ -403,6 +405,7 @@ class Place(Doors):
                     found.setdefault(IDENTITY[variable(key)], []).append(value.decode("latin-1"))
             told = (each.one("Host") or b"").decode("latin-1")
             host, _, port = told.partition(":")
+            assert each.target.startswith(b"/"), "(a) another host in the request line"
             assert str(self.house.port) == port, told
             self.judge(host, each.method, each.target, person, found, all_of_them=False)
             for cookies in each.all("Cookie"):

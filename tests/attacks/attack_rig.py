@@ -97,6 +97,31 @@ def rules_of(apps: str) -> dict[str, list[dict[str, Any]]]:
     return rules
 
 
+def situations_of(userinfo: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What PSC says of somebody, as the model takes it."""
+    found = []
+    for exercise in userinfo["SubjectRefPro"]["exercices"]:
+        for activity in exercise["activities"]:
+            ids = (
+                "identifiantTechniqueDeLaStructure",
+                "numeroFinessSite",
+                "numeroSiretSite",
+                "numeroFinessetablissementJuridique",
+            )
+            found.append(
+                {
+                    "profession": exercise["codeProfession"],
+                    "category": exercise["codeCategorieProfessionnelle"],
+                    "speciality": exercise["codeSavoirFaire"],
+                    "role": activity["codeRole"],
+                    "sector": activity["codeSecteurDactivite"],
+                    "mode": activity["codeModeExercice"],
+                    "structures": [activity[each] for each in ids if activity[each]],
+                }
+            )
+    return found
+
+
 def variable(name: bytes) -> bytes:
     """The variable that CGI, WSGI and PHP make of a header's name."""
     return re.sub(rb"[^A-Za-z0-9]", b"_", name).upper()
@@ -134,12 +159,15 @@ class _Lines(logging.Handler):
 
 
 class _Service(Running):
-    """On hosts with nginx's port."""
+    """On hosts with nginx's port; its outer door is where nginx looks for it, after a restart too."""
 
     port = 0
+    outer_port = 0
 
     def load(self) -> Settings:
-        path = configuration(self.folder, self.simulator.issuer, apps=self.apps, more=self.more)
+        self.outer_port = self.outer_port or free_port()
+        outer = f"127.0.0.1:{self.outer_port}"
+        path = configuration(self.folder, self.simulator.issuer, apps=self.apps, more=self.more, outer=outer)
         path.write_text(path.read_text().replace('.example"', f'.example:{self.port}"'))
         return load(path, {})
 
@@ -347,6 +375,8 @@ class Place(Doors):
                 client.socket.sendall(data)
                 while (heard := client.wire.message(request=False)) is not None:
                     told.append(heard)
+                    if heard.status == 413:
+                        break  # nginx now waits for the rest of the body
             except (ConnectionError, ssl.SSLError):
                 pass  # nginx may reset who goes on sending
         if not told:
@@ -355,6 +385,24 @@ class Place(Doors):
         for key, value in told[0].headers:
             headers.setdefault(key.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         return Outcome(told[0].status, headers, told[0].body, following=[each.status for each in told[1:]])
+
+    def _facts(self, person: str | None) -> dict[str, Any] | None:
+        if person is None:
+            return None
+        userinfo = self.simulator.people[person]["userinfo"]
+        return {
+            "national_id": userinfo["SubjectNameID"],
+            "auth_mode": "CARD",
+            "acr": "eidas1",
+            "auth_time": self.house.since[person],
+            "situations": situations_of(userinfo),
+        }
+
+    def may(self, target: str, person: str | None, *, method: str = "GET", host: str = DOSSIER_HOST) -> bool:
+        """What the model says."""
+        path = target.partition("?")[0].encode("latin-1")
+        said = decide(self.rules[host], self._facts(person), method.encode(), path, int(self.clock.now))
+        return said[0] in ("open", "allow")
 
     # -- the five questions --------------------------------------------------------------------------------------------------------
 
@@ -374,16 +422,7 @@ class Place(Doors):
         ]  # of absolute-form the path counts, never the host
         rules = self.rules.get(host)
         assert rules is not None, f"(a) nobody knows {host}"
-        facts = None
-        if person is not None:
-            facts = {
-                "national_id": SUBJECTS[person],
-                "auth_mode": "CARD",
-                "acr": "eidas1",
-                "auth_time": self.house.since[person],
-                "situations": [{"profession": PROFESSIONS[person]}],
-            }
-        said = decide(rules, facts, method, path, int(self.clock.now))
+        said = decide(rules, self._facts(person), method, path, int(self.clock.now))
         assert said[0] in ("open", "allow"), f"(a) {method!r} {host} {target!r} by {person}: the model says {said}"
         assert all(1 == len(values) for values in identity.values()), f"(b) one header twice: {identity}"
         if all_of_them:

@@ -181,6 +181,24 @@ def test_TOK_01_wrong_number_of_parts(token: str) -> None:
     assert "token_malformed" == refused(token)
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"alg": "PBES2-HS512+A256KW", "p2c": 2**31, "p2s": "AAAA", "enc": "A256GCM"},
+        {"alg": "dir", "enc": "A256GCM", "zip": "DEF"},
+        {"alg": "RSA-OAEP", "enc": "A256GCM"},
+    ],
+)
+def test_DOS_02_encrypted_or_compressed(members: dict[str, object]) -> None:
+    """Five parts are refused by their number, before any of them is decoded; as three parts, by their header, before anything is unpacked."""
+    first = b64(forge.as_bytes(members))
+    assert "token_malformed" == refused(f"{first}.AAAA.AAAA.AAAA.AAAA")
+    assert "token_header" == refused(f"{first}.{b64(forge.as_bytes(id_claims()))}.AAAA")
+    honest = forge.id_token().split(".")
+    zipped = b64(forge.as_bytes(header(zip="DEF")))
+    assert refused(f"{zipped}.{honest[1]}.{honest[2]}").startswith("token_")
+
+
 def hmac_keys() -> dict[str, bytes]:
     """Everything public that a confused verifier might take for an HMAC secret."""
     public = forge.key().public_key()

@@ -1,8 +1,9 @@
 """What the documents say is true: commands, targets, links, keys, headers, metrics, files. A document that drifts is a failing test.
 
-For: README.md, README.fr.md, ARCHITECTURE.md and CHANGELOG.md. Refuses: to judge their style; it compares names with what bears them.
+For: README.md, README.fr.md, ARCHITECTURE.md, SECURITY.md and CHANGELOG.md. Refuses: to judge their style; it compares names with what bears them.
 """
 
+import ast
 import json
 import re
 import shlex
@@ -20,7 +21,7 @@ from forward_auth.metrics import OUTCOMES, PREFIX, Metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 READMES = ("README.md", "README.fr.md")
-DOCUMENTS = (*READMES, "ARCHITECTURE.md", "CHANGELOG.md")
+DOCUMENTS = (*READMES, "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md")
 PROGRAM = "psc-forward-auth"
 
 every_readme = pytest.mark.parametrize("name", READMES)
@@ -326,6 +327,76 @@ def test_audit_events_are_told(name: str) -> None:
     events = set(json.loads(text_of("config/audit.schema.json"))["properties"]["event"]["enum"])
     spans = set(code_spans(text_of(name)))
     assert events - {"situation", "admin"} == events & spans
+
+
+# -- SECURITY.md -----------------------------------------------------------------------------------------------------------------
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """(file below tests/, function) of every `file.py::test_name`."""
+    return re.findall(r"`([\w/]+\.py)::(test_\w+)`", text)
+
+
+def functions_of(path: Path) -> set[str]:
+    """Every function and method that a file defines."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, kinds)}
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of every table, without heads."""
+    lines = [line for line in text.splitlines() if line.startswith(("| ", "|---"))]
+    heads = {at - 1 for at, line in enumerate(lines) if line.startswith("|---")}
+    kept = (line for at, line in enumerate(lines) if at not in heads and not line.startswith("|---"))
+    return [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in kept]
+
+
+def test_tests_of_the_security_document_exist() -> None:
+    """A threat that names a test which is not there would be guarded by nothing."""
+    named = named_tests(text_of("SECURITY.md"))
+    assert len(named) > 150
+    functions = {file: functions_of(ROOT / "tests" / file) for file in {file for file, _ in named}}
+    assert [] == [f"{file}::{name}" for file, name in named if name not in functions[file]]
+    assert len(named) == text_of("SECURITY.md").count("::test_")
+
+
+def test_every_threat_has_a_test() -> None:
+    """Seven boundaries, each a table; no row without a test."""
+    model = section(text_of("SECURITY.md"), "Threat model")
+    assert 7 == model.count("\n### ")
+    assert all(len(row) == 3 and named_tests(row[2]) for row in rows(model))
+
+
+def test_every_advisory_has_a_test_or_a_reason() -> None:
+    """What befell others is tried here, or it is said why it cannot happen."""
+    found = rows(section(text_of("SECURITY.md"), "Advisories of others"))
+    assert len(found) > 60
+    for row in found:
+        assert 3 == len(row), row
+        assert named_tests(row[2]) or row[2].startswith("Cannot "), row
+
+
+def test_guards_taken_out_are_there() -> None:
+    """Ten guards, each a line that stands in the code where the table says, each with the tests that miss it."""
+    found = rows(section(text_of("SECURITY.md"), "Ten guards taken out"))
+    assert 10 <= len(found)
+    for file, function, line, red in found:
+        path = ROOT / "forward_auth" / file.strip("`")
+        nodes = [
+            node
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function.strip("`")
+        ]
+        lines = path.read_text("utf-8").splitlines()
+        assert any(line.strip("`") in " ".join(lines[node.lineno - 1 : node.end_lineno]) for node in nodes), line
+        assert named_tests(red), line
+
+
+def test_floors_are_explained() -> None:
+    """Each dependency with its floor, as pyproject.toml asks for it, and why."""
+    asked = tomllib.loads(text_of("pyproject.toml"))["project"]["dependencies"]
+    told = rows(section(text_of("SECURITY.md"), "Floors of the dependencies"))
+    assert sorted(asked) == sorted(f"{name}>={floor}" for name, floor, why in told if why)
 
 
 # -- the rest --------------------------------------------------------------------------------------------------------------------

@@ -190,6 +190,14 @@ def test_a_ticket_of_ours_that_is_not_in_memory_is_looked_up_once() -> None:
     assert SignIn(Why.ENDED, "dossier") == house.check("/", ticket)
 
 
+def test_a_ticket_made_by_an_earlier_version_is_still_a_ticket() -> None:
+    """An upgrade signs nobody out: the word that tickets are made for is part of them."""
+    ticket = b"AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fR1P0SpO8qxgj9VCaWxZk"
+    decision = House().check("/", ticket)
+    assert isinstance(decision, Lookup)
+    assert bytes(range(32)) == decision.found.secret
+
+
 def test_who_left_is_not_told_that_the_session_has_expired() -> None:
     """A ticket whose professional signed out reads as no ticket."""
     house = House()
@@ -390,7 +398,29 @@ def test_who_authenticated_again_is_not_idle() -> None:
     assert house.allowed("/", ticket, now=NOW + 311)
 
 
+def test_who_authenticated_exactly_so_long_ago_is_not_idle_yet() -> None:
+    """The app's idle time is a `max_age` when PSC is asked, and that one is still good at its last second."""
+    house = House(idle=300)
+    ticket = house.enter(a_person(auth_time=NOW + 10), seen=NOW)
+    assert house.allowed("/", ticket, now=NOW + 310)
+    house = House(idle=300)
+    ticket = house.enter(a_person(auth_time=NOW + 10), seen=NOW)
+    assert SignIn(Why.STEP_UP, "dossier", (), 300) == house.check("/", ticket, now=NOW + 311)
+
+
 # -- remembered decisions (decision 1) ---------------------------------------------------------------------------------
+
+
+def test_what_was_allowed_a_moment_ago_stands_on_the_remembered_road_for_half_a_minute() -> None:
+    """The road that the inner door takes for a head it has seen: the very same answer, and it counts as activity; then limits are looked at."""
+    house = House()
+    ticket = house.enter()
+    first, login, rule = house.check("/", ticket), house.login(), house.app.rules[0]
+    assert house.gate.remembered(login, rule, NOW + 29) is first
+    assert NOW + 29 == login.seen
+    assert house.gate.remembered(login, rule, NOW + 30) is None
+    house.gate.replace(house.gate.sites, house.ring)
+    assert house.gate.remembered(login, rule, NOW + 29) is None
 
 
 def test_CACHE_05_a_remembered_allow_ends_with_its_max_age() -> None:

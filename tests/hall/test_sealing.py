@@ -158,6 +158,19 @@ def test_a_look_up_tag_is_of_its_ring_and_purpose() -> None:
     assert 4 == len(set(tags))
 
 
+def test_what_an_earlier_version_sealed_still_opens() -> None:
+    """An upgrade signs nobody out and loses no record: a ticket, a login key, a seal, a look-up tag and a record as they were made before."""
+    found = RING.read_ticket(b"AQABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fR1P0SpO8qxgj9VCaWxZk", "ticket", HOST)
+    assert found is not None
+    assert (hashlib.sha256(bytes(range(32))).digest(), bytes(range(32)), 1) == found
+    wrapped = from_text("x5oiciX9jgRT7k-xCgeXscksfyxS95Ubu5DjrjWkfBqTNor5g9V4R7DXIDX1r6IK")
+    assert b"k" * 32 == RING.unwrap(wrapped, found, "ticket", b"login-1")
+    assert b"plain" == RING.open("state", from_text("AWRlZmdoaWprbG1ub36jHfgrs3QyjXvT9ehGEdsqlfnQlg"), b"cookie-1")
+    assert "SAs_nj-47wPeruAfH8OesCdN4MTEEeO3DrmYUj-H6Pw" == to_text(RING.tag("sid", "x"))
+    record = from_text("ZGVmZ2hpamtsbW5vsOWDQZnSFDh8TUcwrNG2h45DHH9y")
+    assert b"plain" == open_record(b"k" * 32, record, b"login-1", 3)
+
+
 # -- rotation ----------------------------------------------------------------------------------------------------------
 
 

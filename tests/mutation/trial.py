@@ -4,6 +4,7 @@ For: telling whether a test notices. The process is a fork of one that has loade
 Refuses: to take an error of the trial for a kill: no test found, or a wrong command line, ends everything.
 """
 
+import gc
 import importlib
 import os
 import select
@@ -114,3 +115,4 @@ def load_libraries(names: Iterable[str]) -> None:
     """Load once what every trial needs."""
     for name in names:
         importlib.import_module(name)
+    gc.freeze()  # a fork that collects would copy all of it

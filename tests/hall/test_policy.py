@@ -61,6 +61,13 @@ def test_RULE_01_a_list_of_national_ids_from_a_file() -> None:
     assert not held(Require(national_ids=frozenset()), a_person())
 
 
+def test_RULE_02_not_of_who_somebody_is_holds_for_a_professional_without_situations() -> None:
+    """A table that speaks of the person alone forbids whoever has no situation as well."""
+    for table in (Require(auth_mode=("CARD",)), Require(acr=("eidas1",)), Require(national_id=("899700000042",))):
+        assert not held(Require(not_=table), NOBODY)
+    assert held(Require(not_=Require(auth_mode=("MOBILE",))), NOBODY)
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_an_account_is_never_met_in_this_version(asked: bool) -> None:
     """Decision 23: until accounts exist nobody has one, and nobody is known to have none."""
@@ -185,6 +192,8 @@ STRONG = a_person(acr="eidas2")
         (Require(all=(Require(acr=("eidas2",)), Require(max_age=60))), 61, (True, ("eidas2",), 60)),
         (Require(any=(Require(profession=("21",)), Require(max_age=60))), 61, (True, (), 60)),
         (Require(any=(Require(profession=("21",), acr=("eidas2",)), Require(max_age=60))), 61, (True, (), 60)),
+        (Require(any=(Require(max_age=60), Require(max_age=300))), 301, (True, (), 300)),
+        (Require(acr=("eidas2",), any=(Require(max_age=60), Require(max_age=300))), 301, (True, ("eidas2",), 300)),
         (Require(max_age=60, any=(Require(acr=("eidas1",)), Require(acr=("eidas2",)))), 61, (True, (), 60)),
         (Require(profession=("21",), acr=("eidas2",)), 0, (False, (), None)),
         (Require(profession=("21",), max_age=60), 61, (False, (), None)),
@@ -320,6 +329,61 @@ def test_a_reason_names_the_key_and_the_codes(require: Require, identity: Identi
     lines = "\n".join(reasons(require, identity, NOW))
     assert all(fragment in lines for fragment in fragments), lines
     assert not any(secret in lines for secret in ("899700000042", "Camille", "Martin"))
+
+
+MET = Require(
+    profession=("10", "21"),
+    structure=("F0B0100001", "X"),
+    national_id=("899700000042", "1"),
+    national_ids=frozenset({"899700000042"}),
+    auth_mode=("CARD", "MOBILE"),
+    acr=("eidas1", "eidas2"),
+    max_age=60,
+    all=(Require(mode=("S",)),),
+    any=(Require(mode=("L",)), Require(mode=("S",))),
+    not_=Require(mode=("L",)),
+)
+UNKNOWN = a_person(Situation(), acr="", auth_mode="")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"profession": ("40", "50")}, "profession is 10, not one of 40, 50"),
+        ({"structure": ("X", "Y")}, "structure is F0B0100001, 0B0100001, not one of X, Y"),
+        ({"national_id": ("1",)}, "national id is not one of those listed"),
+        ({"national_ids": frozenset({"1"})}, "national id is not in the file"),
+        ({"auth_mode": ("MOBILE", "OTHER")}, "auth_mode is CARD, not one of MOBILE, OTHER"),
+        ({"acr": ("eidas2", "eidas3")}, "acr is eidas1, not one of eidas2, eidas3"),
+        ({"max_age": 59}, "authenticated 60 s ago, more than 59 s"),
+        ({"all": (Require(mode=("L",)), Require(mode=("S",)))}, "mode is S, not one of L"),
+        (
+            {"any": (Require(mode=("L",), acr=("eidas2",)), Require(mode=("B",)))},
+            "none of: mode is S, not one of L; acr is eidas1, not one of eidas2 | mode is S, not one of B",
+        ),
+        ({"not_": Require(mode=("S",))}, "`not` forbids it"),
+    ],
+)
+def test_a_reason_is_given_for_what_is_wrong_and_for_nothing_else(wrong: dict[str, Any], sentence: str) -> None:
+    """Of ten things asked for nine are met: one line."""
+    assert [] == reasons(MET, a_person(), NOW + 60)
+    assert [f"situation 1: {sentence}"] == reasons(replace(MET, **wrong), a_person(), NOW + 60)
+
+
+def test_a_reason_says_what_is_not_known() -> None:
+    """Codes that PSC did not give; a professional without any situation."""
+    require = Require(profession=("10",), structure=("X",), auth_mode=("CARD",), acr=("eidas1",))
+    about = [f"{key} is unknown, not one of {code}" for key, code in (("profession", "10"), ("structure", "X"))]
+    about += [f"{key} is unknown, not one of {code}" for key, code in (("auth_mode", "CARD"), ("acr", "eidas1"))]
+    assert [f"situation 1: {line}" for line in about] == reasons(require, UNKNOWN, NOW)
+    nobody = replace(UNKNOWN, situations=())
+    assert [f"no situation: {line}" for line in about] == reasons(require, nobody, NOW)
+    assert ["no situation: `not` forbids it"] == reasons(Require(not_=Require(acr=("eidas1",))), NOBODY, NOW)
+
+
+def test_who_passes_by_the_second_situation_needs_no_reason() -> None:
+    """That the first would not do is no reason then."""
+    assert [] == reasons(Require(profession=("21",)), DOCTOR_AND_PHARMACIST, NOW)
 
 
 def test_a_reason_tells_the_age() -> None:

@@ -127,7 +127,7 @@ def _mistakes(place: Place) -> Iterator[tuple[str, ast.AST]]:
     for other in _expressions(node):
         yield f"{_short(node)} -> {_short(other)}", other
     match node:
-        case ast.Return(value=value) if value is not None and ast.unparse(value) != "None":
+        case ast.Return(value=value) if value is not None and ast.unparse(value) not in ("None", "True", "False"):
             yield f"{_short(node)} -> return None", ast.Return(ast.Constant(None))
         case ast.If() | ast.While() if not isinstance(node.test, SIMPLE) and not _is_not(node.test):
             changed = _copy(node, test=ast.UnaryOp(ast.Not(), node.test))

@@ -10,7 +10,7 @@ REQUESTS ?=
 export DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak lock set-up set-up-dev clean
+.PHONY: help run test check bench soak mutate coverage lock set-up set-up-dev clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
@@ -33,6 +33,13 @@ bench: $(VENV)/.dev ## the figures of the README, as ratios measured in one run
 
 soak: set-up-dev ## a long run that knows each answer, under faults: SECONDS (600), or REQUESTS=5000000
 	@$(BIN)/python tests/soak $(if $(REQUESTS),--requests $(REQUESTS),--seconds $(SECONDS))
+
+mutate: $(VENV)/.dev ## mutation testing of what decides: minutes; MODULE=gate for one module, JOBS=1 for one process
+	@$(BIN)/python tests/mutation $(addprefix --module ,$(MODULE)) $(addprefix --jobs ,$(JOBS))
+
+coverage: $(VENV)/.dev ## branches of the hall and psc/ that their own tests run; each file has 95 % or it fails
+	@$(BIN)/python -m coverage run -m pytest -q tests/hall tests/psc tests/inner tests/proxies/test_proxy_config.py
+	@$(BIN)/python tests/covered.py
 
 lock: $(VENV)/.dev ## lock the dependencies again: hashes, no index address
 	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 
@@ -122,3 +123,22 @@ def test_LOG_05_a_kind_has_so_many_lines_a_minute(caplog: pytest.LogCaptureFixtu
             each.getMessage() for each in caplog.records
         ]
         caplog.clear()
+
+
+def test_LIFE_03_a_line_that_nobody_reads_is_lost_and_counted_and_nobody_waits() -> None:
+    """A pipe whose reader has stopped: lines go missing, the process goes on, and the first line that goes out again is preceded by how many."""
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as read, open(writer, "w", encoding="ascii") as stream:
+        set_up("logfmt", "info", stream)
+        log = logging.getLogger("forward_auth")
+        for number in range(200):
+            log.info("%d %s", number, "x" * 1000)
+        stood = read.read(1 << 20)
+        kept = stood.count(b"\n")
+        assert 0 < kept < 200
+        log.info("back")
+        told, back, _ = read.read(1 << 20).decode().split("\n")
+        assert f'message="{200 - kept} log lines were lost: nobody read them in time"' in told
+        assert "message=back" in back
+        log.info("once more")
+        assert 1 == read.read(1 << 20).count(b"\n")

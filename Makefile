@@ -10,7 +10,7 @@ REQUESTS ?=
 export DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak mutate coverage lock set-up set-up-dev clean
+.PHONY: help run test check bench soak witness mutate coverage lock set-up set-up-dev clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
@@ -40,6 +40,9 @@ mutate: $(VENV)/.dev ## mutation testing of what decides: minutes; MODULE=gate f
 coverage: $(VENV)/.dev ## branches of the hall and psc/ that their own tests run; each file has 95 % or it fails
 	@$(BIN)/python -m coverage run -m pytest -q tests/hall tests/psc tests/inner tests/proxies/test_proxy_config.py
 	@$(BIN)/python tests/covered.py
+
+witness: $(VENV)/.dev ## a million questions to the program and to an independent model of it; minutes
+	@$(BIN)/python tests/model $(WITNESS)
 
 lock: $(VENV)/.dev ## lock the dependencies again: hashes, no index address
 	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock

@@ -1,22 +1,29 @@
 """A second account of the policy, for the tests: who passes, written from the contract and the decisions alone.
 
 Contract §3 (rules in order, first match by path and method, nothing matches: refused) and decisions 8 (paths), 9 (situations) and
-13 (sign-in or refusal). It imports nothing of forward_auth, shares no code with it and is as plain as it can be: rules and people
+13 (sign-in or refusal), 35 (what is the outer door's). It imports nothing of forward_auth, shares no code with it and is as plain as it can be: rules and people
 are dicts, as in a TOML file; everything is worked out anew for each question. Where decision 8 lists marks of the raw form
 only, this model also takes those that appear when escapes are decoded once and compatibility forms folded (PATH-08).
 """
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 HEX = "0123456789abcdefABCDEF"
 UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+PREFIX = "/psc"
 ONE_SITUATION = ("profession", "category", "role", "speciality", "sector", "mode")
 
 Rule = Mapping[str, Any]  # paths, methods (absent: all), open or require
 Person = Mapping[str, Any]  # national_id, auth_mode, acr, auth_time, situations: a list of dicts with `structures`
+
+
+def without_rules(acr_values: Sequence[str] = ("eidas1",)) -> list[Rule]:
+    """What an app without rules asks for; the levels are those PSC is asked for (config/example.toml)."""
+    return [{"paths": ["/*"], "require": {"acr": acr_values}}]
 
 
 def decide(rules: Sequence[Rule], person: Person | None, method: bytes, path: bytes, now: int) -> tuple[Any, ...]:
@@ -25,6 +32,8 @@ def decide(rules: Sequence[Rule], person: Person | None, method: bytes, path: by
     person None: nobody has signed in.
     """
     if not well_formed(path) or not 1 <= len(method) <= 32 or not set(method) <= TOKEN:
+        return ("refuse", 0)
+    if misrouted(path):
         return ("refuse", 0)
     numbered = [
         (number, rule)
@@ -74,6 +83,7 @@ def pieces(path: bytes) -> Iterator[tuple[bytes, int]]:
             at += 1
 
 
+@lru_cache(4096)
 def meant(path: bytes) -> str:
     """Every escape decoded once. Raises UnicodeDecodeError."""
     return bytes(byte for _, byte in pieces(path)).decode("utf-8", "strict")
@@ -88,6 +98,7 @@ def marked(text: str) -> bool:
     )
 
 
+@lru_cache(4096)
 def ambiguous(path: bytes) -> bool:
     written = [one.lower() for one, _ in pieces(path)]
     if any(one in (b"%2f", b"%5c", b"%00", b"%25", b"%2e", b" ") for one in written):
@@ -99,6 +110,7 @@ def ambiguous(path: bytes) -> bool:
     return marked(path.decode("latin-1")) or marked(folded) or "%" in folded
 
 
+@lru_cache(4096)
 def exact(path: bytes) -> bytes:
     """Unreserved escapes decoded once; hexadecimal digits of the others in one case."""
     return b"".join(
@@ -106,12 +118,23 @@ def exact(path: bytes) -> bytes:
     )
 
 
+@lru_cache(4096)
 def loose(text: str) -> str:
     """As any application may compare it: no case, no compatibility forms, nothing that hangs on at the end."""
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     while text and text[-1] in "/. ":
         text = text[:-1]
     return text or "/"
+
+
+def misrouted(path: bytes) -> bool:
+    """Below the outer door's prefix, for whichever application: the proxy should not have asked."""
+    raw = bytes(byte for _, byte in pieces(path))
+    try:
+        seen = loose(raw.decode())
+    except UnicodeDecodeError:
+        seen = loose(raw.decode("latin-1"))
+    return seen == PREFIX or seen.startswith(PREFIX + "/")
 
 
 def matches(rule: Rule, pattern: str, path: bytes) -> bool:

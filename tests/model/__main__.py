@@ -17,18 +17,9 @@ TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 
-def share(count: int, seed: int) -> "tuple[int, int, int, Counter[str]] | str":
-    """One process's part of the triples, or the disagreement it found."""
-    from model.triples import Disagreement, ask
-
-    try:
-        tally = ask(count, seed)
-    except Disagreement as found:
-        return str(found)
-    return tally.triples, tally.policies, tally.people, tally.answers
-
-
 def a_million(count: int, seed: int, processes: int) -> bool:
+    from model.triples import share
+
     began = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:

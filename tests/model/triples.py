@@ -25,7 +25,7 @@ from model import draws, headers, policy
 HOST = "dossier.hopital.example"
 ENTRY: draws.Rule = {"paths": ["/entree"], "require": {"acr": ["eidas1", "eidas2"]}}  # everybody can sign in through it
 PEOPLE = 16  # who can be asked about at one time; the oldest is replaced
-REQUESTS = 48
+REQUESTS = 64
 IN_FLIGHT = 60  # the door takes 64 at a time from one connection
 ACR_VALUES = ("eidas1", "eidas2")
 MORE = 'psc: acr_values = ["eidas1", "eidas2"]\n[log]\nlevel = "error"'  # what is malformed is said once a minute, and here are hours of them
@@ -266,4 +266,13 @@ def ask(count: int, seed: int, seconds: float | None = None) -> Tally:
         return house.tally
 
 
-__all__ = ["Disagreement", "House", "Tally", "ask"]
+def share(count: int, seed: int) -> tuple[int, int, int, Counter[str]] | str:
+    """One process's part of a million: (triples, policies, people, answers), or the disagreement it found."""
+    try:
+        tally = ask(count, seed)
+    except Disagreement as found:
+        return str(found)
+    return tally.triples, tally.policies, tally.people, tally.answers
+
+
+__all__ = ["Disagreement", "House", "Tally", "ask", "share"]

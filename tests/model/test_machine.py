@@ -6,12 +6,15 @@ activity; status, every identity header and the shape of Location must be the mo
 `make witness` lets it live longer.
 """
 
+import html
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -85,6 +88,15 @@ def toml(policy: tuple[list[draws.Rule], list[draws.Rule]]) -> str:
         + draws.toml_rules(name, rules, {})
         for name, origin, rules in zip(("dossier", "prescription"), (DOSSIER, PRESCRIPTION), policy, strict=True)
     )
+
+
+def press(node: Node, browser: Browser, page: Any) -> str:
+    """Press the button of a page of ours: -> where it leads."""
+    fields = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text))
+    form = urlencode({name: html.unescape(value) for name, value in fields.items()})
+    answer = node.request(browser, "POST", ORIGIN + "/psc/start", form=form, headers={"Sec-Fetch-Site": "same-origin"})
+    assert 303 == answer.status
+    return str(answer["Location"])
 
 
 class Day(RuleBasedStateMachine):
@@ -171,7 +183,13 @@ class Day(RuleBasedStateMachine):
         self.clicks += 1
         url = f"{origin}{('/dossier/', '/frais/')[self.clicks % 2]}{self.clicks}"
         browser = self.browsers[name]
-        answer = self.clinic.nodes[at].follow(browser, url, person)
+        node = self.clinic.nodes[at]
+        answer = node.follow(browser, url, person)
+        if (
+            answer.status == 200 and urlsplit(answer.url).path == "/psc/start"
+        ):  # the last login ended: said once, with a button
+            assert "why=ended" in answer.url
+            answer = node.follow(browser, press(node, browser, answer), person)
         self.changed = time.monotonic()
         shown = answer.status if answer.url == url else 0
         expected = self.world.click(name, url, person, self.now, sid=self.clinic.sid(browser), fault=fault)

@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 
 import trustme
 from inner.inner_wire import Wire, answers
-from properties.policy_model import decide
+from model.policy import decide
 from proxies.nginx import Nginx, free_port
 from proxies.staging import INCLUDED, NAMES, shipped
 from proxies.wire import Client as TlsClient

@@ -47,7 +47,7 @@ class Figures:
         self.sign_ins: Counter[str] = Counter()
         self.sign_outs: Counter[str] = Counter()
         self.clock: Counter[str] = Counter()
-        self.shapes = self.slow = self.again = 0
+        self.shapes = self.slow = self.again = self.impatient = 0
         self.crashes: list[float] = []
         self.lives: list[Life] = []
         self.calm: list[float] = []
@@ -142,7 +142,7 @@ class Figures:
         row(
             "R2",
             crossed == 0,
-            f"{crossed} answers for another person, {self.again} requests asked again on another connection",
+            f"{crossed} answers for another person, {self.again} requests asked again on another connection, {self.impatient} given up before the answer",
             "0",
         )
         steady = counts["wrong deny"] + counts["failed"] + counts["wrong page"]

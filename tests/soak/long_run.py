@@ -19,10 +19,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
-from soak.figures import Figures, Life
+from soak.figures import Figures
 from soak.hospital import Hospital
 from soak.people import Unlucky, Visitor, sign_in, sign_out
-from soak.wire import Ask, Paced, Pipe, quantile, said
+from soak.wire import Ask, Paced, Pipe, Place, said
 from soak.world import ALLOW, CLASSES, OUT, World, smuggling
 
 RATE = 2000
@@ -49,8 +49,7 @@ class LongRun:
         self.seconds = seconds
         self.requests = requests
         self.chance = random.Random(seed)
-        loop = asyncio.get_running_loop()
-        self.world = World(professionals(people), self.chance, loop.time)
+        self.world = World(professionals(people), self.chance, time.monotonic)
         self.figures = Figures(hospital, self.world)
         self.over = False
         self.calm = False  # no fault any more: the second half
@@ -158,6 +157,28 @@ class LongRun:
                     await asyncio.sleep(0.05)
             await asyncio.sleep(0.5)
 
+    async def be_impatient(self) -> None:
+        """People who go away before they are answered, some in the middle of their head: nobody else hears what was meant for them (R2)."""
+        while not self.over:
+            inside = self.world.inside
+            if inside:
+                proxied = self.chance.random() < 0.5
+                place: Place = ("127.0.0.1", self.hospital.front) if proxied else self.hospital.inner
+                ask = self.world.own(self.chance.choice(inside), proxied)
+                with contextlib.suppress(OSError):
+                    if isinstance(place, str):
+                        _, writer = await asyncio.open_unix_connection(place)
+                    else:
+                        _, writer = await asyncio.open_connection(*place)
+                    writer.write(
+                        ask.data[: self.chance.choice((40, len(ask.data), len(ask.data)))]
+                        * self.chance.choice((1, 1, 5))
+                    )
+                    await asyncio.sleep(0)
+                    writer.transport.abort()
+                    self.figures.impatient += 1
+            await asyncio.sleep(0.02)
+
     async def be_slow(self) -> None:
         """A head that comes byte by byte, again and again: the door ends it in its time and holds nothing for it."""
         head = b"GET /auth/nginx HTTP/1.1\r\nHost: inner\r\nX-Slow: " + b"z" * 4000
@@ -166,7 +187,7 @@ class LongRun:
                 reader, writer = await asyncio.open_unix_connection(self.hospital.inner)
                 try:
                     for number in range(len(head)):
-                        if self.over or reader.at_eof():
+                        if self.over or reader.at_eof() or writer.transport.is_closing():
                             break
                         writer.write(head[number : number + 1])
                         await asyncio.sleep(0.5)
@@ -346,8 +367,8 @@ class LongRun:
 
     async def _flood(self, seconds: float) -> None:
         """Strangers with another forged ticket each time, on 16 connections, beside the steady rate; then their memory is looked at."""
-        world, loop = self.world, asyncio.get_running_loop()
-        before, began = self.hospital.resident(), loop.time()
+        world = self.world
+        before, began = self.hospital.resident(), time.monotonic()
         sent = 0
         over = False
 
@@ -367,7 +388,7 @@ class LongRun:
             pipe.start()
         await running
         over = True
-        self.figures.flood = (beside.late, sent, loop.time() - began)
+        self.figures.flood = (beside.late, sent, time.monotonic() - began)
         await asyncio.sleep(0.3)
         for pipe in gates:
             pipe.close()
@@ -396,8 +417,8 @@ class LongRun:
 
     async def mixed(self) -> None:
         """The run itself."""
-        world, loop = self.world, asyncio.get_running_loop()
-        began, first = loop.time(), world.answers
+        world = self.world
+        began, first = time.monotonic(), world.answers
         self.figures.mixed_from = (began, first)
         world.hostile = 0
         rest = max(4.0, self.seconds - (began - self.began)) if not self.requests else 0.0
@@ -405,15 +426,15 @@ class LongRun:
         pause = 0.3 if short else 0.6
         tasks = [asyncio.create_task(self.coming_and_going(pause)) for _ in range(3)]
         tasks += [asyncio.create_task(self.be_slow()) for _ in range(4)]
-        tasks += [asyncio.create_task(each) for each in (self.smuggle(), self.watch())]
+        tasks += [asyncio.create_task(each) for each in (self.smuggle(), self.be_impatient(), self.watch())]
         breaking = asyncio.create_task(self.faults(0.5 if short else 3.0))
         self.figures.new_life()
         self.drive()
-        told = loop.time()
+        told = time.monotonic()
 
         def share() -> float:
             by_count = (world.answers - first) / self.requests if self.requests else 0.0
-            return by_count if self.requests else (loop.time() - began) / rest
+            return by_count if self.requests else (time.monotonic() - began) / rest
 
         while share() < 1:
             await asyncio.sleep(0.1)
@@ -422,12 +443,12 @@ class LongRun:
                     raise task.exception()  # type: ignore[misc]
             if share() >= 0.6:
                 self.calm = True
-            if loop.time() > told + 30:
-                told = loop.time()
+            if time.monotonic() > told + 30:
+                told = time.monotonic()
                 print(f"… {self.figures.progress()}", flush=True)
         await breaking
         self.over = True
-        self.figures.mixed_to = (loop.time(), world.answers)
+        self.figures.mixed_to = (time.monotonic(), world.answers)
         await asyncio.gather(*tasks)
         for pipe in self.pipes:
             self.figures.again += pipe.again
@@ -452,8 +473,7 @@ class LongRun:
                 self.figures.note(f"at the end, {visitor.name} who is in: {got}")
 
     async def live(self) -> int:
-        loop = asyncio.get_running_loop()
-        self.began = loop.time()
+        self.began = time.monotonic()
         gc.freeze()
         self.figures.began_with = (self.hospital.files(), self.hospital.threads())
         await self.everybody_arrives()
@@ -490,6 +510,3 @@ def run(folder: Path, seconds: float, requests: int, people: int, seed: int) -> 
     )
     with Hospital(folder) as hospital, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_live(hospital, seconds, requests, people, seed))
-
-
-__all__ = ["Life", "LongRun", "quantile", "run"]

@@ -62,10 +62,11 @@ class Visitor:
     browser: Browser = field(default_factory=Browser)
     heads: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     busy: bool = False
-    since: float = 0.0
+    out_version: int = 0  # when a sign-out was acknowledged last, and at which moment
+    out_at: float = 0.0
 
-    def turn(self, state: str, now: float) -> None:
-        self.state, self.since = state, now
+    def turn(self, state: str) -> None:
+        self.state = state
         self.version += 1
 
 

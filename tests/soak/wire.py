@@ -8,6 +8,7 @@ a new one, as proxies do (RFC 9112 §9.3.1), and counted. Refuses: to take half 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic  # a uvloop's own clock stands still within one turn
 from typing import Any, cast
 
 Place = str | tuple[str, int]
@@ -45,6 +46,7 @@ class Pipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._used = False
         self._over = False
+        self._dropped = 0  # connections that we have ended, and whose end is still to be told
         self._connecting: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -67,11 +69,11 @@ class Pipe(asyncio.Protocol):
     def ask(self, ask: Ask) -> None:
         """Send this now; nothing may be under way."""
         self.now = ask
-        ask.sent = self._loop.time()
+        ask.sent = monotonic()
         if self._transport is None:
             if self._connecting is None or self._connecting.done():
                 self._connecting = self._loop.create_task(self._connect())
-        else:
+        elif not self._transport.is_closing():  # else its end is about to be told, and this is asked again then
             self._transport.write(ask.data)
 
     def start(self) -> None:
@@ -89,6 +91,7 @@ class Pipe(asyncio.Protocol):
         self._used = False
         self._got = b""
         if self.now is not None:
+            self.now.sent = monotonic()
             self._transport.write(self.now.data)
 
     def data_received(self, data: bytes) -> None:
@@ -107,17 +110,18 @@ class Pipe(asyncio.Protocol):
         head = got[: end + 2]
         self._used = True
         if self._transport is not None and b"\r\nConnection: close\r\n" in head:
+            self._dropped += 1
             self._transport.abort()
             self._transport = None
         self._finish(int(got[9:12]), head, got[end + 4 : whole])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._transport is not None:
-            self._transport = None
-        elif self.now is None or self._over:
+        if self._dropped:
+            self._dropped -= 1
             return
+        self._transport = None
         ask, got, self._got = self.now, self._got, b""
-        if ask is None or self._over or (self._connecting is not None and not self._connecting.done()):
+        if ask is None or self._over:
             return
         if not got and self._used and ask.tries < 5:
             ask.tries += 1
@@ -163,19 +167,18 @@ class Paced:
         return None
 
     def _answered(self, ask: Ask, status: int, head: bytes, body: bytes) -> None:
-        self.late.append(self._loop.time() - ask.due)
+        self.late.append(monotonic() - ask.due)
         self._heard(ask, status, head, body)
 
     async def run(self, seconds: float) -> None:
         """Until all that was due in that time is answered."""
-        self._loop = asyncio.get_running_loop()
         self.pipes = [Pipe(self._place, self._more, self._answered) for _ in range(self._count)]
         self._free.extend(self.pipes)
-        began = self._loop.time()
+        began = monotonic()
         sent = 0
         total = int(seconds * self._rate)
         while sent < total:
-            now = self._loop.time()
+            now = monotonic()
             while sent < total and began + sent / self._rate <= now:
                 ask = self._make()
                 ask.due = now  # a tick that comes late is the generator's, not the server's
@@ -185,8 +188,8 @@ class Paced:
                 else:
                     self._due.append(ask)
             await asyncio.sleep(self._step)
-        end = self._loop.time() + 15
-        while len(self.late) < total and self._loop.time() < end:
+        end = monotonic() + 15
+        while len(self.late) < total and monotonic() < end:
             await asyncio.sleep(0.01)
         for pipe in self.pipes:
             pipe.close()

@@ -72,7 +72,7 @@ class About:
 
 
 class World:
-    """The truth, the traffic made from it, and the counts. `clock`: monotonic seconds of the loop."""
+    """The truth, the traffic made from it, and the counts. `clock`: monotonic seconds."""
 
     def __init__(self, visitors: list[Visitor], chance: random.Random, clock: Callable[[], float]) -> None:
         self.visitors = visitors
@@ -98,7 +98,7 @@ class World:
     # -- events ----------------------------------------------------------------------------------------------------------------
 
     def entered(self, visitor: Visitor) -> None:
-        visitor.turn("in", self.clock())
+        visitor.turn("in")
         self.secrets.update(visitor.tickets.values())
         self.sizes = len(next(iter(visitor.tickets.values())))
         for app, ticket in visitor.tickets.items():
@@ -108,11 +108,12 @@ class World:
 
     def leaves(self, visitor: Visitor) -> None:
         """The sign-out is sent: from now until it is acknowledged both answers are right."""
-        visitor.turn("leaving", self.clock())
+        visitor.turn("leaving")
 
     def left(self, visitor: Visitor) -> None:
         """It is acknowledged: nothing that is sent from now on may pass."""
-        visitor.turn("out", self.clock())
+        visitor.turn("out")
+        visitor.out_version, visitor.out_at = visitor.version, self.clock()
         self.inside.remove(visitor)
         self.ended.extend(visitor.tickets.items())
 
@@ -252,6 +253,8 @@ class World:
                 assert visitor is not None
                 if subject != visitor.subject.encode():
                     self._count("cross-user", ask, status, subject)
+                elif about.version < visitor.out_version and ask.sent > visitor.out_at:
+                    self._count("lost sign-out", ask, status, head)
                 elif not self._entitled(about):
                     self._count("wrong allow", ask, status, head)
             elif about.kind == "open":

@@ -52,6 +52,7 @@ class LongRun:
         self.world = World(professionals(people), self.chance, time.monotonic)
         self.figures = Figures(hospital, self.world)
         self.over = False
+        self.broken = 0  # faults so far
         self.calm = False  # no fault any more: the second half
         self.trouble_signing_in = ""
         self.signed_in: Counter[str] = Counter()  # acknowledged, by person
@@ -302,10 +303,10 @@ class LongRun:
         await asyncio.to_thread(self.hospital.psc, "POST", "/clock", {"offset": 0})
 
     async def faults(self, quiet: float) -> None:
-        """One after the other, a quiet time between; crashes and changes first, since a short run has time for few."""
+        """One after the other, a quiet time between; the first two in every run, however short."""
         bag: list[Callable[[], Awaitable[None]]] = []
         every = [
-            self.fault_crash, self.fault_reload, self.fault_disk, self.fault_store, self.fault_files, self.fault_psc,
+            self.fault_reload, self.fault_crash, self.fault_disk, self.fault_store, self.fault_files, self.fault_psc,
             self.fault_restart, self.fault_clock,
         ]  # fmt: skip
         bag = every[::-1]
@@ -316,6 +317,7 @@ class LongRun:
             if not bag:
                 bag = self.chance.sample(every, len(every))
             await bag.pop()()
+            self.broken += 1
 
     async def watch(self) -> None:
         """Memory, descriptors and threads, once a second."""
@@ -436,12 +438,12 @@ class LongRun:
             by_count = (world.answers - first) / self.requests if self.requests else 0.0
             return by_count if self.requests else (time.monotonic() - began) / rest
 
-        while share() < 1:
+        while share() < 1 or not self.calm:
             await asyncio.sleep(0.1)
             for task in (*tasks, breaking):
                 if task.done() and not task.cancelled() and task.exception() is not None:
                     raise task.exception()  # type: ignore[misc]
-            if share() >= 0.6:
+            if share() >= 0.6 and self.broken >= 2:
                 self.calm = True
             if time.monotonic() > told + 30:
                 told = time.monotonic()

@@ -21,7 +21,7 @@ from forward_auth.cookies import CookieNames
 from forward_auth.gate import Gate, Site
 from forward_auth.inner import vitals
 from forward_auth.inner.check import Check
-from forward_auth.inner.door import ARRIVING, Door, Endpoint
+from forward_auth.inner.door import ARRIVING, QUIET, Door, Endpoint
 from forward_auth.inner.protocol import Connection
 from forward_auth.listening import BACKLOG, CannotStart, Listening, address, notation_of
 from forward_auth.logins import Memory
@@ -111,6 +111,7 @@ class Service:
         self._doors: list[Door] = []
         self._servers: list[asyncio.Server] = []  # one for each of these doors
         self._outer_server: asyncio.Server | None = None
+        self._runner: web.AppRunner | None = None
         self._draining = False
         self.outer: Outer | None = None
 
@@ -170,18 +171,15 @@ class Service:
         )
 
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
-        """Not ready; every answer says close; then no new connections, what is under way is answered, out."""
+        """Not ready; the outer door ends, then the inner ones: every answer says close, then nobody is accepted, what is under way is answered."""
         self._draining = True
         if self.outer is not None:
             self.outer.draining = True
+        # A sign-in under way may wait for PSC; checks are answered meanwhile, and stop last, for the shortest time.
+        await self._close_outer(drain)
         await asyncio.gather(
             *(door.drain(drain, server.close) for door, server in zip(self._doors, self._servers, strict=True))
         )
-        if self._outer_server is not None:
-            self._outer_server.close()
-            await asyncio.sleep(
-                min(drain, ARRIVING)
-            )  # who was accepted a moment ago is read before idle connections end
         await self._stack.aclose()
         log.info("stopped")
 
@@ -300,7 +298,8 @@ class Service:
         }
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=DRAIN_SECONDS, **options)
         await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        self._runner = runner
+        self._stack.push_async_callback(self._close_outer, 0.0)
         sock = self._listen(listener)
         self.outer_address = address(sock)
         loop, manager = asyncio.get_running_loop(), runner.server
@@ -315,6 +314,18 @@ class Service:
             server = await loop.create_server(connection, sock=sock, backlog=BACKLOG)
         self._outer_server = server
         self._stack.callback(server.close)
+
+    async def _close_outer(self, drain: float) -> None:
+        """The outer door's end, once: in the order of Door.drain, and for the same reasons."""
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        if runner.server is not None and runner.server.connections:
+            await asyncio.sleep(min(drain, QUIET))
+        if self._outer_server is not None:
+            self._outer_server.close()
+            await asyncio.sleep(min(drain, ARRIVING))
+        await runner.cleanup()
 
     def _listen(self, listener: Listener) -> socket.socket:
         """A bound socket. Raises CannotStart."""

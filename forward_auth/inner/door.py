@@ -17,6 +17,7 @@ _TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n" + CLO
 
 QUIET: Final = 0.25  # seconds without a request after which a kept connection may be ended from here: at 4 requests/s it has told itself to
 ARRIVING: Final = 0.1  # seconds that a connection just accepted has to bring its head
+LATE: Final = 0.8  # seconds that the rest of a head may still take
 
 Network = IPv4Network | IPv6Network
 
@@ -148,7 +149,8 @@ class Door:
         1. Every answer says close, so that whoever uses a connection ends it itself. Ending it from here would cross with a request that is on
            its way; nginx asks again when that happens on a connection it had kept, others do not.
         2. What has been quiet for QUIET is closed, and nobody is accepted any more: with a socket that systemd holds, the next process answers.
-        3. Who was accepted last has ARRIVING to bring its request, then what is under way is waited for, at most `seconds` in all.
+        3. Who was accepted last has ARRIVING to bring its request, a head under way has LATE (a proxy's comes whole: a slow one must not keep the next
+           process waiting), then what is under way is waited for, at most `seconds` in all.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
@@ -164,6 +166,10 @@ class Door:
         await self._gone(min(end, loop.time() + ARRIVING), None)
         for connection in tuple(self.connections):
             connection.close_when_idle()
+        await self._gone(min(end, loop.time() + LATE), None)
+        for connection in tuple(self.connections):
+            if connection.head and not connection.busy:
+                connection.refuse(_TIMEOUT)
         await self._gone(end, None)
         for connection in tuple(self.connections):
             connection.close()

@@ -342,6 +342,33 @@ def test_LIFE_01_who_is_on_the_way_back_from_psc_still_arrives(program: Program,
     assert 200 == program.follow(browser, got[0]["Location"]).status
 
 
+def test_LIFE_01_checks_are_answered_while_a_sign_in_ends(program: Program) -> None:
+    """Told to stop while PSC takes two seconds to redeem a code: until that sign-in is through, whoever is in goes on, on new connections too."""
+    doctor, nurse = Browser(), Browser()
+    program.sign_in(doctor, "docteur-dupont")
+    psc = program.get(nurse, program.check(nurse, DOSSIER + "/")["Location"])["Location"]
+    callback = program.simulator.sign_in(psc, "infirmiere-leroy", cookies=nurse.psc)
+    seen = program.simulator.counts["token"]
+    got: list[Answer] = []
+    with program.simulator.faults.during("token.slow", 2):
+        asking = threading.Thread(target=lambda: got.append(program.get(nurse, callback)))
+        asking.start()
+        assert until(lambda: program.simulator.counts["token"] > seen)
+        assert program.process is not None
+        program.process.send_signal(signal.SIGTERM)
+        assert until(lambda: program.ready()[0] == 503)
+        answered = 0
+        while not got:
+            try:
+                answered += program.check(doctor, DOSSIER + "/").status == 200
+            except OSError:
+                break
+        asking.join(15)
+    assert answered > 10
+    assert [303] == [each.status for each in got]
+    assert 0 == program.process.wait(15)
+
+
 def test_LIFE_02_kill_9(program: Program) -> None:
     """Five crashes, each at another moment: what was acknowledged before holds after, and nobody is let in who was not."""
     doctor, nurse = Browser(), Browser()

@@ -240,7 +240,7 @@ class Figures:
         events = ", ".join(
             f"{name.removeprefix('fault ')} {count}"
             for name, count in sorted(counts.items())
-            if name.startswith(("fault ", "psc", "reload", "restart"))
+            if name.startswith(("fault ", "failed: ", "psc", "reload", "restart"))
         )
         lines.append(
             f"     {mixed} requests in {seconds:.0f} s ({mixed / seconds:.0f}/s); sign-ins {dict(self.sign_ins)}; {events}; load {os.getloadavg()[0]:.1f}"

@@ -274,7 +274,7 @@ class LongRun:
                 ("code.oauth_error", "invalid_grant"),
                 ("userinfo.forbidden", None),
                 ("token.slow", 1),
-                ("code.other_person", None),
+                ("userinfo.other_person", None),
             ]
         )
         self.world.counts["psc fault"] += 1

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from soak.hospital import Hospital
 from soak.people import HOSTS, Visitor, sign_in
 from soak.wire import Ask, Paced
@@ -45,12 +46,17 @@ async def _restarts(hospital: Hospital) -> None:
 
     load = Paced(("127.0.0.1", hospital.front), 400, RATE, make, heard)
     running = asyncio.create_task(load.run(RESTARTS * 3 + 1))
+    starved = []
     for number in range(RESTARTS):
         await asyncio.sleep(
             0.5
         )  # some load before each: this is the rate that is promised, not a condition to wait for
         assert 0 == await asyncio.to_thread(hospital.restart)
-        await asyncio.to_thread(hospital.wait_ready)
+        seconds = await asyncio.to_thread(hospital.wait_ready)
+        starved += [seconds] if hospital.starved(seconds) else []
         assert not running.done(), f"the load ended before restart {number}"
     await running
+    if starved:
+        # nginx waits five seconds for a check; a start is one second's work, if it is given that second.
+        pytest.skip(f"this machine is too busy to tell: starts took {starved} s, less than a third of it at work")
     assert {b"200 app sub=899700000001; rp": (RESTARTS * 3 + 1) * RATE} == seen

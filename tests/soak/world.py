@@ -80,7 +80,7 @@ class World:
         self.ended: deque[tuple[str, str]] = deque(maxlen=4000)
         self.secrets: set[str] = set()
         self.rules: tuple[str, ...] = ("wide",)  # those that may be in force now
-        self.fault = ""
+        self.fault = self.last_fault = ""
         self.fault_end = 0.0
         self.answers = 0
         self.hostile = 0
@@ -120,7 +120,7 @@ class World:
     @contextmanager
     def trouble(self, name: str) -> Iterator[None]:
         """A fault under which answers may fail."""
-        self.fault = name
+        self.fault = self.last_fault = name
         self.counts["fault " + name] += 1
         try:
             yield
@@ -235,6 +235,8 @@ class World:
         if troubled:
             self.in_fault += 1
         if said is FAIL:
+            if troubled:
+                self.counts["failed: " + (self.fault or self.last_fault)] += 1
             self._count("failed in a fault" if troubled else "failed", ask, status, head)
             return
         if said is ALLOW:

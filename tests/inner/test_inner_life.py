@@ -237,13 +237,13 @@ def test_LIFE_01_sigterm_under_load(program: Program) -> None:
 
 
 def test_LIFE_01_a_slow_head_does_not_hold_the_end(program: Program) -> None:
-    """Somebody who never finishes a head, and somebody who never begins one, do not make a restart last: refused, and the process is gone in two seconds."""
+    """Somebody who never finishes a head, and somebody who never begins one, do not make a restart last: refused, and the process is gone long before its five seconds are over."""
     with Wire(program.inner) as slow, Wire(program.inner) as silent:
         slow.send((PLAIN % b"/livez")[:-4])
         assert program.process is not None
+        began = time.monotonic()
         program.process.send_signal(signal.SIGTERM)
         assert b"" == silent.until_closed()
         assert slow.until_closed().startswith(b"HTTP/1.1 408 ")
-        began = time.monotonic()
         assert 0 == program.end()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 4

@@ -208,8 +208,11 @@ class LongRun:
     async def fault_restart(self) -> None:
         """Not a fault: nothing may fail."""
         self.world.counts["restart"] += 1
+        began = time.monotonic()
         await asyncio.to_thread(self.hospital.restart)
-        await asyncio.to_thread(self.hospital.wait_ready)
+        ended = time.monotonic() - began
+        started = await asyncio.to_thread(self.hospital.wait_ready)
+        self.figures.restarts.append((ended, started, self.hospital.starved(started)))
         self.figures.new_life()
 
     async def fault_reload(self) -> None:

@@ -138,7 +138,7 @@ class Figures:
         row(
             "R1",
             wrong == 0,
-            f"{wrong} wrong allows in {world.answers} answers, {mixed} of them mixed with {share:.0%} hostile, {self.shapes} smuggling shapes, {self.slow} slow heads",
+            f"{wrong} wrong allows in {world.answers} answers, {mixed} of them mixed with {share:.0%} hostile, {self.shapes} smuggling shapes, {self.slow} slow heads; {counts['past the absolute limit']} sessions asked about past their absolute limit, {counts['past the idle limit']} past the idle one",
             "0 (in 5 million a night)",
         )
         crossed = counts["cross-user"] + counts["ticket at the application"]
@@ -149,6 +149,7 @@ class Figures:
             "0",
         )
         steady = counts["wrong deny"] + counts["failed"] + counts["wrong page"]
+        steady += self.sign_ins["failed"] + self.sign_outs["failed"]
         in_fault = counts["failed in a fault"] + counts["wrong deny in a fault"]
         part = in_fault / max(1, world.in_fault)
         row(

@@ -33,6 +33,8 @@ ORIGIN = "https://auth.hopital.example"
 DOSSIER = "https://dossier.hopital.example"
 PRESCRIPTION = "https://prescription.autre.example"
 
+IDLE, ABSOLUTE = 30, 360  # seconds: short, so that both limits are met in a run of minutes
+
 RULES = {
     "wide": "",  # who is signed in
     "narrow": '[[apps.dossier.rules]]\npaths = ["/*"]\nrequire = { profession = ["10"] }\n',
@@ -159,6 +161,8 @@ trusted_proxies = ["127.0.0.1"]
 keys_file = "{self.folder}/keys"
 [session]
 store = "sqlite:{self.folder}/logins.db"
+idle = "{IDLE}s"
+absolute = "{ABSOLUTE}s"
 [audit]
 file = "{self.folder}/audit.jsonl"
 [pages]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 from soak.figures import Figures
-from soak.hospital import Hospital
+from soak.hospital import ABSOLUTE, IDLE, Hospital
 from soak.people import Unlucky, Visitor, sign_in, sign_out
 from soak.wire import Ask, Paced, Pipe, Place, said
 from soak.world import ALLOW, CLASSES, OUT, World, smuggling
@@ -65,6 +65,7 @@ class LongRun:
     async def arrive(self, visitor: Visitor) -> bool:
         visitor.busy = True
         figures = self.figures
+        began = time.monotonic()
         try:
             self.signed_in[visitor.subject] += await sign_in(self.hospital, visitor)
         except Unlucky as error:
@@ -75,6 +76,7 @@ class LongRun:
             return False
         else:
             figures.sign_ins["done"] += 1
+            visitor.ends = (began - 1 + ABSOLUTE, time.monotonic() + 1 + ABSOLUTE)
             self.world.entered(visitor)
             return True
         finally:
@@ -101,6 +103,53 @@ class LongRun:
             self.figures.sign_outs["done"] += 1
         finally:
             visitor.busy = False
+
+    async def retire(self, visitor: Visitor, until: float, name: str) -> None:
+        """Ask nothing in this session any more until a limit of it is over for certain; then it is, and never comes to life again."""
+        visitor.busy = True
+        self.world.inside.remove(visitor)
+        while time.monotonic() < until:
+            if self.over:
+                return
+            await asyncio.sleep(0.5)
+        ticket = visitor.tickets["dossier"].encode()
+        ask = self.world._from("ended", name, False, "dossier", cookie=b"__Host-psc=" + ticket)
+        status = 0
+        while not status and not self.over:
+            with contextlib.suppress(OSError):
+                status = await said_once(self.hospital.inner, ask)
+        if CLASSES.get(status) is ALLOW:
+            self.world.counts["wrong allow"] += 1
+            self.figures.note(f"wrong allow: {name}: {visitor.name}")
+        self.world.counts[name] += 1
+        self.world.over(visitor)
+        visitor.busy = False
+
+    async def growing_old(self) -> None:
+        """Whoever nears the absolute limit is left alone until it is over; now and then somebody does nothing for longer than the idle limit."""
+        tasks: list[asyncio.Task[None]] = []
+        rested = time.monotonic()
+        while not self.over:
+            await asyncio.sleep(0.5)
+            now = time.monotonic()
+            free = [each for each in self.world.inside if not each.busy and each.state == "in"]
+            for visitor in free:
+                if now > visitor.ends[0] - 8:
+                    tasks.append(asyncio.create_task(self.retire(visitor, visitor.ends[1], "past the absolute limit")))
+            young = [each for each in free if now < each.ends[0] - 60]
+            if young and now > rested + 5 and len(self.world.inside) > len(self.world.visitors) // 3:
+                rested = now  # eight seconds: what is under way has been answered by then
+                tasks.append(
+                    asyncio.create_task(self.retire(self.chance.choice(young), now + IDLE + 8, "past the idle limit"))
+                )
+        await asyncio.gather(*tasks)
+
+    async def stay_awake(self) -> None:
+        """Until the traffic begins: a check of everybody who is in, every few seconds."""
+        while True:
+            for visitor in list(self.world.inside):
+                await said_once(self.hospital.inner, self.world.own(visitor, False))
+            await asyncio.sleep(3)
 
     async def coming_and_going(self, pause: float) -> None:
         """One after the other, somebody comes or goes."""
@@ -431,7 +480,10 @@ class LongRun:
         pause = 0.3 if short else 0.6
         tasks = [asyncio.create_task(self.coming_and_going(pause)) for _ in range(3)]
         tasks += [asyncio.create_task(self.be_slow()) for _ in range(4)]
-        tasks += [asyncio.create_task(each) for each in (self.smuggle(), self.be_impatient(), self.watch())]
+        tasks += [
+            asyncio.create_task(each)
+            for each in (self.smuggle(), self.be_impatient(), self.watch(), self.growing_old())
+        ]
         breaking = asyncio.create_task(self.faults(0.5 if short else 3.0))
         self.figures.new_life()
         self.drive()
@@ -481,7 +533,9 @@ class LongRun:
         self.began = time.monotonic()
         gc.freeze()
         self.figures.began_with = (self.hospital.files(), self.hospital.threads())
+        awake = asyncio.create_task(self.stay_awake())
         await self.everybody_arrives()
+        awake.cancel()
         await self.at_a_steady_rate()
         await self.restarts()
         await self.mixed()

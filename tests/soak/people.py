@@ -62,6 +62,7 @@ class Visitor:
     browser: Browser = field(default_factory=Browser)
     heads: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     busy: bool = False
+    ends: tuple[float, float] = (0.0, 0.0)  # its absolute limit, not before and not after
     out_version: int = 0  # when a sign-out was acknowledged last, and at which moment
     out_at: float = 0.0
 

@@ -117,6 +117,12 @@ class World:
         self.inside.remove(visitor)
         self.ended.extend(visitor.tickets.items())
 
+    def over(self, visitor: Visitor) -> None:
+        """A limit of the session has passed; the visitor is not among `inside` any more."""
+        visitor.turn("out")
+        visitor.out_version, visitor.out_at = visitor.version, self.clock()
+        self.ended.extend(visitor.tickets.items())
+
     @contextmanager
     def trouble(self, name: str) -> Iterator[None]:
         """A fault under which answers may fail."""

@@ -318,12 +318,14 @@ class Service:
     async def _close_outer(self, drain: float) -> None:
         """The outer door's end, once: in the order of Door.drain, and for the same reasons."""
         runner, self._runner = self._runner, None
-        if runner is None:
+        if runner is None or runner.server is None:
             return
-        if runner.server is not None and runner.server.connections:
+        if runner.server.connections:
             await asyncio.sleep(min(drain, QUIET))
         if self._outer_server is not None:
             self._outer_server.close()
+            await asyncio.sleep(0.01)  # who is accepted at this moment becomes known
+        if runner.server.connections:
             await asyncio.sleep(min(drain, ARRIVING))
         await runner.cleanup()
 

@@ -15,9 +15,10 @@ from forward_auth.inner.heads import Head, Heads
 CLOSE: Final = b"Connection: close\r\n\r\n"
 _TIMEOUT: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n" + CLOSE
 
-QUIET: Final = 0.25  # seconds without a request after which a kept connection may be ended from here: at 4 requests/s it has told itself to
-ARRIVING: Final = 0.1  # seconds that a connection just accepted has to bring its head
-LATE: Final = 0.8  # seconds that the rest of a head may still take
+# Seconds. Without a request for so long a kept connection may be ended from here: one that is in use has heard `close` by then.
+QUIET: Final = 0.25
+ARRIVING: Final = 0.1  # that a connection just accepted has to bring its head; from a proxy it is there at once
+LATE: Final = 0.8  # that the rest of a head may still take
 
 Network = IPv4Network | IPv6Network
 

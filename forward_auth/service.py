@@ -221,7 +221,7 @@ class Service:
         psc_known = outer is not None and outer.psc.ready
         parts = {
             "configuration": "ok",
-            "store": self.sessions.trouble or "ok",
+            "store": self.sessions.trouble or self.sessions.unwritable or "ok",
             "psc": "ok"
             if psc_known
             else (outer.psc.trouble if outer is not None else "") or "nothing is known of PSC yet",

@@ -83,6 +83,7 @@ class Sessions:
         self.refusals = refusals
         self.settings = settings
         self.trouble = "the store is not open yet"
+        self.unwritable = ""  # why nobody can sign in or out, although reading goes on: a full disk, a lock
         self.gate: Gate | None = None
         self._metrics = metrics
         self._clock = clock
@@ -587,6 +588,19 @@ class Sessions:
                 log.debug("last activity waits to be written: %s", error.detail)
             except Exception:
                 log.exception("writing activity failed")
+            try:
+                await self._look()
+            except Exception:
+                log.exception("looking after the store failed")
+
+    async def _look(self) -> None:
+        """Say it once, with the cure, when the store can be read and not written: the poll would never notice."""
+        said = await self.store.health() or ""
+        if said and not self.unwritable and not self.trouble:
+            log.error("the store cannot be written, nobody can sign in or out: %s", said)
+        elif self.unwritable and not said:
+            log.warning("the store can be written again")
+        self.unwritable = said
 
     async def _write_touches(self) -> None:
         waiting = dict(self.memory.to_touch)

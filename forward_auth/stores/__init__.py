@@ -93,6 +93,9 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was asked, let go of everything. Idempotent. Afterwards everything but `open` is StoreUnavailable."""
 
+    async def health(self) -> str | None:
+        """None when it can be read and written; else one English sentence with the cure. Never raises StoreUnavailable."""
+
     async def add_login(self, login: LoginRow, ticket: TicketRow, now: int) -> bool:
         """Add both rows in one transaction. False (and nothing written) when a tombstone forbids it: a logout for its sid,
         or for its sub with `before >= login.auth_time`, arrived first. ValueError for an id or digest that exists, or a ticket

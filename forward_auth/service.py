@@ -231,6 +231,8 @@ class Service:
         parts["audit"] = self.audit.failing or "ok"
         if outer is not None and psc_known and not outer.psc.reachable:
             parts["psc"] = "ok (known, but not answering now: " + (outer.psc.trouble or "no answer") + ")"
+        elif outer is not None and psc_known and outer.psc.trouble:
+            parts["psc"] = f"ok (known, but what it says of itself now is not believed: {outer.psc.trouble})"
         return ready, parts
 
     # -- doors -----------------------------------------------------------------------------------------------------------------

@@ -428,8 +428,7 @@ class PSC:
         """Metadata, then keys unless they are young, then the kept copy. Raises what the last of them raised."""
         self._asked = asyncio.get_running_loop().time()
         try:
-            body = await self._fetch_metadata()
-            provider = messages.read_metadata(body, self.issuer)
+            body, provider = await self._fetch_metadata()
             if self._provider is None:
                 self._log.info("psc: metadata of %s learnt", self.issuer)
             elif provider != self._provider:
@@ -447,14 +446,19 @@ class PSC:
         self._trouble = ""
         await self._keep_copy()
 
-    async def _fetch_metadata(self) -> bytes:
+    async def _fetch_metadata(self) -> tuple[bytes, Provider]:
         for address in self._addresses[:-1]:
             try:
-                return await self._ask("discovery", messages.document_request(address), messages.document)
+                return await self._ask("discovery", messages.document_request(address), self._read_metadata)
             except PSCAnswerRefused as error:
                 if error.code != "not_found":
                     raise
-        return await self._ask("discovery", messages.document_request(self._addresses[-1]), messages.document)
+        return await self._ask("discovery", messages.document_request(self._addresses[-1]), self._read_metadata)
+
+    def _read_metadata(self, answer: Answer) -> tuple[bytes, Provider]:
+        """Judged while it is counted: metadata of somebody else is a refused answer in the metrics too (IDP-09)."""
+        body = messages.document(answer)
+        return body, messages.read_metadata(body, self.issuer)
 
     async def _fetch_keys(self) -> bytes:
         return await self._ask("keys", messages.document_request(self._known().jwks_uri), messages.document)

@@ -10,7 +10,8 @@ REQUESTS ?=
 export DEMO_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench soak witness mutate coverage lock set-up set-up-dev clean
+.PHONY: help run test check bench soak witness fuzz mutate coverage lock set-up set-up-dev clean
+TARGET ?=
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | expand -t 12
@@ -44,10 +45,15 @@ coverage: $(VENV)/.dev ## branches of the hall and psc/ that their own tests run
 witness: $(VENV)/.dev ## a million questions to the program and to an independent model of it; minutes
 	@$(BIN)/python tests/model $(WITNESS)
 
+fuzz: $(VENV)/.dev ## fuzzing goes on from the corpus for SECONDS (600) in all; TARGET=cookie for one of its targets
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --only-binary :all: --require-hashes -r requirements-fuzz.lock || echo "atheris does not install here"
+	@$(BIN)/python tests/fuzz $(SECONDS) $(TARGET)
+
 lock: $(VENV)/.dev ## lock the dependencies again: hashes, no index address
 	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --group build -o requirements-build.lock
 	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 pyproject.toml --group build --group dev -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --group fuzz -o requirements-fuzz.lock
 
 set-up: $(VENV)/.run ## what `run` needs
 set-up-dev: $(VENV)/.dev ## what `test` needs

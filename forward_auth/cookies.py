@@ -44,7 +44,7 @@ def read_cookie(header: bytes | None, name: bytes) -> bytes | None:
         return header[begin + 1 :] if end < 0 else header[begin + 1 : end]
     value: bytes | None = None
     for part in header.split(b";"):
-        key, mark, rest = part.strip(b" \t").partition(b"=")
+        key, mark, rest = part.lstrip(b" \t").partition(b"=")
         if key == name and mark:
             if value is not None:
                 return None
@@ -58,7 +58,7 @@ def read_cookies(header: bytes | None, prefix: bytes) -> dict[bytes, bytes | Non
     if header is None or prefix not in header:
         return found
     for part in header.split(b";"):
-        key, mark, rest = part.strip(b" \t").partition(b"=")
+        key, mark, rest = part.lstrip(b" \t").partition(b"=")
         if mark and key.startswith(prefix):
             found[key] = None if key in found else rest
     return found

@@ -8,6 +8,7 @@ info, backslash, white space, controls, other scheme, other port, look-alike hos
 import re
 from collections.abc import Collection
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from forward_auth.dialects import LONGEST_TARGET
 from forward_auth.original import fold, read_authority, read_path
@@ -46,9 +47,10 @@ def read_to(raw: bytes, origins: Collection[str], *, prefix: str, own_pages: Col
         rest = b"/" + rest
     path = re.split(rb"[?#]", rest, maxsplit=1)[0]
     reading = read_path(path)
-    ours, folded = prefix.casefold() + "/", "" if reading is None else fold(reading.folded) + "/"
-    # A browser resolves `/x/../psc/start` before it asks: with dot segments about, our prefix anywhere leads to us.
-    below = folded.startswith(ours) or (reading is not None and reading.ambiguous and ours in folded)
+    ours = prefix.casefold() + "/"
+    folded = (unquote_to_bytes(path).decode("latin-1") if reading is None else fold(reading.folded)).casefold() + "/"
+    # A browser resolves `/x/../psc/start` before it asks, also beside an escape that is none: with such about, our prefix anywhere leads to us.
+    below = folded.startswith(ours) or ((reading is None or reading.ambiguous) and ours in folded)
     if len(raw) > LONGEST_TARGET or (below and path.decode("latin-1") not in own_pages):
         return Target(origin + "/", origin, hostname)
     written = _IN_PATH.sub(_escaped, path) + _IN_QUERY.sub(_escaped, rest[len(path) :])

@@ -14,7 +14,7 @@ import aiohttp.http_parser
 import pytest
 
 ROOT: Final = Path(__file__).parents[1]
-LOCKS: Final = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
+LOCKS: Final = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-fuzz.lock")
 RUN: Final = "requirements.lock"
 
 # Package -> (lowest version, what was mended in it).

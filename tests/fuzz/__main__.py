@@ -103,7 +103,8 @@ def look(seconds: int, names: Sequence[str]) -> int:
             runs = [line.split()[-1] for line in done.stderr.splitlines() if "number_of_executed_units" in line]
             print(f"{name}: {share} s, {runs[0] if runs else '?'} inputs, exit {done.returncode}", flush=True)
             if done.returncode:
-                print("\n".join(line for line in done.stderr.splitlines()[-60:] if "BINGO" not in line))
+                print(done.stdout.strip()[-3000:])
+                print("\n".join(line for line in done.stderr.splitlines() if line.startswith(("==", "SUMMARY"))))
             broken += bool(done.returncode)
         else:
             code = by_hypothesis(name, share)

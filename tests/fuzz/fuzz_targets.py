@@ -83,11 +83,13 @@ class _NoStore:
         return None
 
 
+_METRICS: Final = Metrics(("nginx", "ingress-nginx", "forward"), ("dossier", "radio"))
+
+
 def _door() -> Door:
-    metrics = Metrics(("nginx", "ingress-nginx", "forward"), ("dossier", "radio"))
     endpoints: dict[bytes, Any] = {
         address: Check(
-            dialect, _HOUSE.gate, _NoStore(), _HOUSE.memory.news, NAME, metrics, lambda: float(hall_samples.NOW)
+            dialect, _HOUSE.gate, _NoStore(), _HOUSE.memory.news, NAME, _METRICS, lambda: float(hall_samples.NOW)
         )
         for address, dialect in _DIALECTS.items()
     }
@@ -169,7 +171,7 @@ def cookie(data: bytes) -> None:
     """A Cookie header: our value is one that stands in it exactly once under our exact name, read a second time in the plainest way."""
     data = data[:LARGEST_HEADER]
     value = read_cookie(data, NAME)
-    plain = [part.strip(b" \t").split(b"=", 1) for part in data.split(b";")]
+    plain = [part.lstrip(b" \t").split(b"=", 1) for part in data.split(b";")]
     ours = [part[1] for part in plain if len(part) == 2 and part[0] == NAME]
     must(value == (ours[0] if len(ours) == 1 else None), f"read {value!r} where there is {ours!r}")
     must(value == read_cookie(data, NAME), "another answer the second time")
@@ -331,7 +333,7 @@ def discovery(data: bytes) -> None:
     for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint"):
         address = getattr(found, name)
         must(address is None or address == said[name], f"{name} is not what it says")
-        must(address is None or address.startswith("https://"), f"{name} without TLS: {address}")
+        must(address is None or address.lower().startswith("https://"), f"{name} without TLS: {address}")
         must(address is None or not re.search(r"[\s\\@#]", address), f"{name}: {address!r}")
 
 

@@ -173,6 +173,9 @@ def test_RED_12_a_target_too_long_to_promise_leads_to_the_front_page() -> None:
         "/x/%2E%2e/psc/start?to=y",
         "//psc/start",
         "/x/..;/psc/start",
+        "/psc/start%zz",
+        "/psc/%zz/../start",
+        "/x%/../PSC/start",
     ],
 )
 def test_RED_12_a_target_below_our_own_prefix_is_a_loop(rest: str) -> None:

@@ -51,9 +51,11 @@ def read_to(raw: bytes, origins: Collection[str], *, prefix: str, own_pages: Col
     folded = (unquote_to_bytes(path).decode("latin-1") if reading is None else fold(reading.folded)).casefold() + "/"
     # A browser resolves `/x/../psc/start` before it asks, also beside an escape that is none: with such about, our prefix anywhere leads to us.
     below = folded.startswith(ours) or ((reading is None or reading.ambiguous) and ours in folded)
-    if len(raw) > LONGEST_TARGET or (below and path.decode("latin-1") not in own_pages):
-        return Target(origin + "/", origin, hostname)
     written = _IN_PATH.sub(_escaped, path) + _IN_QUERY.sub(_escaped, rest[len(path) :])
+    # As written, too: it has to fit into the cookie of the sign-in.
+    too_long = max(len(raw), len(origin) + len(written)) > LONGEST_TARGET
+    if too_long or (below and path.decode("latin-1") not in own_pages):
+        return Target(origin + "/", origin, hostname)
     return Target(origin + written.decode("ascii"), origin, hostname)
 
 

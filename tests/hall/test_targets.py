@@ -155,6 +155,8 @@ def test_RED_12_a_target_too_long_to_promise_leads_to_the_front_page() -> None:
     """2 000 bytes come back; one more does not (decision 21)."""
     fits = f"{APP}/" + "a" * (LONGEST_TARGET - len(APP) - 1)
     assert (fits, f"{APP}/") == tuple(found.location for found in map(to, (fits, fits + "a")) if found is not None)
+    grows = f"{APP}/" + " " * 700  # three bytes for each when it is written
+    assert f"{APP}/" == getattr(to(grows), "location", None)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""IDP-01, 02, 03, 08, 11, 15 through nginx with the shipped files: PSC is away, slow, wrong or under repair, and the pages that say so reach people as they are.
+"""IDP-01, 02, 03, 05, 08, 11, 12, 15 through nginx with the shipped files: PSC is away, slow, wrong or under repair, and the pages that say so reach people as they are.
 
 Every fault alone is in tests/psc/ and tests/web/test_callback.py. Here nginx stands between: it must neither replace a page of ours by its own, nor
 drop Retry-After, nor let anybody in; who is in stays in.
@@ -66,6 +66,14 @@ def test_IDP_08_redirects(place: Place, fault: str) -> None:
     soon(lambda: place.running.call(place.running.service.outer.psc.answering()), 10)
 
 
+def test_IDP_05_key_rotated(place: Place) -> None:
+    """PSC signs with a new key from one sign-in to the next, and no longer shows the old one: nobody notices."""
+    place.clock.advance(31)  # an unknown key is asked for at most twice a minute
+    place.simulator.rotate_keys(keep=False)
+    browser = Browser()
+    arrived(place, place.follow(browser, begun(place, browser), DOCTOR), SUBJECTS[DOCTOR])
+
+
 @pytest.mark.parametrize(
     "fault", ["userinfo.sub_other", "userinfo.subject_other", "userinfo.jwt", "userinfo.unauthorized"]
 )
@@ -75,6 +83,19 @@ def test_IDP_11_userinfo_of_another(place: Place, fault: str) -> None:
     url = returned(place, browser)
     with place.simulator.faults.during(fault):
         nobody_in(place, browser, place.get(browser, url), 400, 403, 503, fault=True)
+
+
+def test_IDP_12_a_renewal_is_refused(place: Place) -> None:
+    """PSC has ended the session without telling us: the next renewal hears of it, and nginx sends her to sign in again."""
+    browser, simulator = Browser(), place.simulator
+    place.sign_in(browser, DOCTOR)
+    place.good_request()
+    url, (*_, sid) = place.origin() + "/secret/x", simulator.realm.sessions
+    simulator.call(simulator.end_session(sid, notify=False))
+    place.clock.advance(11 * 60)
+    assert 200 == place.check(browser, url).status
+    soon(lambda: place.check(browser, url).status == 302, 12)
+    assert "why=ended" in asked(place, browser)
 
 
 @pytest.mark.parametrize("error", ["temporarily_unavailable", "login_required", "server_error"])

@@ -43,7 +43,7 @@ def test_LOG_01_injection(place: Place) -> None:
             assert line.isprintable()
 
 
-def test_LOG_04_no_person_outside_the_trail(place: Place) -> None:
+def test_LOG_02_04_no_secret_and_no_person_outside_the_trail(place: Place) -> None:
     """A doctor and a nurse work, are refused, ask for their session: neither our log nor nginx's names them, nor holds a query."""
     place.house.log.lines.clear()
     for person in (DOCTOR, NURSE):
@@ -53,3 +53,25 @@ def test_LOG_04_no_person_outside_the_trail(place: Place) -> None:
     text = "\n".join([*place.house.log.lines, *lines_of_nginx(place)])
     for canary in (SUBJECTS[DOCTOR], SUBJECTS[NURSE], SUBJECTS[DOCTOR][1:], "DUPONT", "LEROY", "DURAND", "biologie"):
         assert canary not in text
+    for secret in place.house.canaries():
+        assert secret not in text
+
+
+def test_LOG_05_hostile_requests_leave_few_lines(place: Place) -> None:
+    """A hundred hostile requests, of ten kinds: our log says a few of them at most, the trail none, and a check nothing at all."""
+    place.house.log.lines.clear()
+    events = len(place.running.audit())
+    ticket = place.ticket(DOCTOR)
+    for number in range(10):
+        place.ask(f"/{number}/%zz", None)
+        place.ask(f"/{number}/..%2f..%5c", None, cookie=f"__Host-psc={ticket[:-1]}{number}")
+        place.ask("/x", None, cookie=f"__Host-psc={'A' * 64}; __Host-psc={'B' * 64}")
+        place.ask("/x", None, lines=f"X-Forwarded-Host: evil{number}.example\r\n")
+        place.ask("/x", None, method="TRACE")
+        place.ask(f"/{'x' * 3000}{number}", None)
+        place.ask("/x", None, lines=f"Authorization: Bearer {number}\r\n")
+        place.ask("/psc/../x", None)
+        place.ask("/x", None, lines=f"X-PSC-Subject: {number}\r\n")
+        place.ask("/x", NURSE, method="POST")
+    assert len([line for line in place.house.log.lines if '"level": "debug"' not in line.lower()]) <= 10
+    assert len(place.running.audit()) <= events + 1

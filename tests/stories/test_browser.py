@@ -398,6 +398,16 @@ def test_restart_in_mid_session(site: Site, tab: Page) -> None:
     assert 1 == site.simulator.counts["code"]
 
 
+def test_CB_13_restart_between_leaving_and_returning(site: Site, tab: Page) -> None:
+    """The service is restarted while the professional looks for the card at PSC: the sign-in ends where it was going."""
+    tab.goto(site.dossier + "/patients/42?onglet=biologie")
+    expect(tab.locator("h1")).to_have_text(PICK)
+    site.running.restart()
+    choose(tab)
+    tab.wait_for_url(site.dossier + "/patients/42?onglet=biologie")
+    assert "Bonjour CAMILLE DUPONT" == tab.locator("#hello").inner_text()
+
+
 def test_kill_9_in_mid_session(person: People, tmp_path: Path, certificates: Path) -> None:
     """The service dies without a word and starts again: the professional is still signed in, in both applications."""
     with (

@@ -33,7 +33,7 @@ def good_again(running: Running) -> None:
 
 
 @pytest.mark.parametrize("column", ["sealed", "listing"])
-def test_STO_05_records_swapped(running: Running, column: str) -> None:
+def test_COOK_06_STO_05_records_swapped(running: Running, column: str) -> None:
     """The doctor's sealed record is put into the nurse's row: neither becomes the other."""
     _, nurse = two_people(running)
     with store_of(running) as store:

@@ -221,7 +221,7 @@ def test_one_connection_for_six_checks_tcp(stage: Staging) -> None:
     assert (6, 1) == (len(place.check.requests), place.check.connections)
 
 
-def test_no_answer_is_kept(stage: Staging) -> None:
+def test_CACHE_06_no_answer_is_kept(stage: Staging) -> None:
     """Every request is checked, even when somebody's cache above is on and our answer does not forbid it: a sign-out holds at once."""
     cached = "proxy_cache_path {0} keys_zone=z:1m;\nproxy_cache z;\nproxy_cache_valid any 1m;\nproxy_ignore_headers Cache-Control Set-Cookie;\n"
     place = stage(
@@ -237,7 +237,7 @@ def test_no_answer_is_kept(stage: Staging) -> None:
     assert (4, 2) == (len(place.check.requests), len(place.app.requests))
 
 
-def test_post_then_get_on_a_kept_connection(stage: Staging) -> None:
+def test_SMUG_02_post_then_get_on_a_kept_connection(stage: Staging) -> None:
     """A body never reaches the check, so the next person's request on that connection is not eaten by it."""
     place = stage(allow())
     host = f"dossier.hopital.example:{place.port}"
@@ -249,7 +249,7 @@ def test_post_then_get_on_a_kept_connection(stage: Staging) -> None:
     assert 1 == place.check.connections
 
 
-def test_refused_post_leaves_the_connection_clean(stage: Staging) -> None:
+def test_SMUG_02_refused_post_leaves_the_connection_clean(stage: Staging) -> None:
     """A refused upload is thrown away; the next request on the connection is read as itself."""
     place = stage(lambda heard: refuse() if heard.one("X-Forwarded-Method") == b"POST" else allow())
     host = f"dossier.hopital.example:{place.port}"
@@ -290,7 +290,7 @@ def test_websocket(stage: Staging) -> None:
     assert b"899700218896" == place.seen.one("X-PSC-Subject")
 
 
-def test_websocket_without_session(stage: Staging) -> None:
+def test_SMUG_03_websocket_without_session(stage: Staging) -> None:
     """A handshake without a session ends in 401 before it is one."""
     place = stage(sign_in(None))
     heard = place.ask("/ws", [("Upgrade", "websocket"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")])
@@ -306,7 +306,7 @@ def test_large_identity(stage: Staging) -> None:
     assert large.encode() == place.seen.one("X-PSC-Family-Name")
 
 
-def test_large_cookie(stage: Staging) -> None:
+def test_COOK_08_large_cookie(stage: Staging) -> None:
     """Fourteen kilobytes of the application's cookies pass, to the check and to the application."""
     place = stage(allow())
     large = "big=" + "c" * 14000
@@ -371,8 +371,8 @@ def test_inner_places_are_not_outside(stage: Staging, target: str) -> None:
         "/é",
     ],
 )
-def test_the_path_judged_is_the_path_served(stage: Staging, target: str) -> None:
-    """PATH-09: check and application get the same bytes, those the client sent."""
+def test_PATH_09_the_path_judged_is_the_path_served(stage: Staging, target: str) -> None:
+    """Check and application get the same bytes, those the client sent."""
     place = stage(allow())
     if place.ask(target).status == 400:  # nginx itself refuses what leaves the root
         assert [] == place.app.requests
@@ -481,8 +481,8 @@ def test_plain_http_leads_to_https(stage: Staging) -> None:
     assert (301, b"https://dossier.hopital.example/a?b=1") == (heard.status, heard.one("Location"))
 
 
-def test_log_has_no_query_and_no_cookie(stage: Staging) -> None:
-    """The log says who, what and how long; no query, Location, Referer or cookie (LOG-02)."""
+def test_LOG_02_no_query_and_no_cookie(stage: Staging) -> None:
+    """The log says who, what and how long; no query, Location, Referer or cookie."""
     place = stage(sign_in("https://auth.hopital.example/psc/start?to=CANARY1"))
     place.ask(
         "/a?b=CANARY2", [("Cookie", "__Host-psc=CANARY3"), ("Referer", "https://x.example/?CANARY4"), *NAVIGATION]

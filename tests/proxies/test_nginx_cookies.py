@@ -128,7 +128,7 @@ def test_garbage(place: Stage) -> None:
             assert (expected.encode() or None) == through(place, header), header
 
 
-def test_a_hostile_header_costs_nothing(place: Stage) -> None:
+def test_DOS_09_a_hostile_header_costs_nothing(place: Stage) -> None:
     """Headers made to send a backtracking matcher astray are answered at once, and no limit of it is met."""
     begun = time.monotonic()
     for piece in (";", "; ", "psc", "psc=;a;", "__Host-", "psc-login-", "\t", "a=1;psc "):

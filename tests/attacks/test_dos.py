@@ -1,11 +1,47 @@
-"""DOS-05, DOS-06, DOS-08, DOS-09: what strangers send costs little, and leaves nothing behind that grows."""
+"""DOS-03 to DOS-06, DOS-08, DOS-09: what strangers send costs little, and leaves nothing behind that grows."""
 
+import socket
 import time
+from contextlib import ExitStack
 
 from attack_rig import AUTH_HOST, DOCTOR, DOSSIER_HOST, NURSE, Place
 from running import Browser, exchange
 
 from forward_auth.policy import App
+
+
+def test_DOS_03_slow_heads(place: Place) -> None:
+    """A hundred and fifty connections that never come to the end of a head: others are answered meanwhile, and afterwards. Through nginx the
+    service does not even hear of them."""
+    door = place.running.service._doors[0]
+    before = len(door.connections)
+    with ExitStack() as stack:
+        for number in range(150):
+            if place.by_nginx:
+                plain = socket.create_connection(("127.0.0.1", place.house.port), timeout=5)
+                slow = stack.enter_context(place.house.trust.wrap_socket(plain, server_hostname=DOSSIER_HOST))
+                slow.sendall(f"GET /{number} HTTP/1.1\r\nHost: {DOSSIER_HOST}\r\nX-A: ".encode())
+            else:
+                slow = stack.enter_context(socket.create_connection(tuple(place.inner), timeout=5))
+                slow.sendall(b"GET /auth/nginx HTTP/1.1\r\nHost: inner\r\nX-A: ")
+        for who in (DOCTOR, NURSE, None):
+            assert place.ask("/secret/x", who).passed == (who == DOCTOR)
+        if place.by_nginx:
+            assert len(door.connections) <= before + 2
+    assert place.ask("/dossier", NURSE).passed
+
+
+def test_DOS_04_two_hundred_on_one_connection(place: Place) -> None:
+    """Pipelined at once, all of them nobody's: each is answered with its own no, in order, and the next connection as if nothing had been."""
+    host = f"{DOSSIER_HOST}:{place.house.port}"
+    if place.by_nginx:
+        one = f"GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    else:
+        told = f"X-Forwarded-Method: GET\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: {host}\r\nX-Forwarded-Uri: /x\r\n"
+        one = f"GET /auth/nginx HTTP/1.1\r\nHost: inner\r\n{told}\r\n"
+    last = one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    outcome = place.send((one * 199 + last).encode(), None, target=b"/x")
+    assert [401] * 200 == [outcome.status, *outcome.following]
 
 
 def test_DOS_05_many_starts_of_one_browser(place: Place) -> None:

@@ -25,9 +25,9 @@ def cookie_of(browser: Browser) -> str:
 
 
 @pytest.fixture
-def afterwards(place: Place) -> Iterator[Place]:
+def afterwards(place: Place) -> Iterator[None]:
     """For tests that turn the clock or end everybody: they come in again before the last question is asked."""
-    yield place
+    yield
     for person in (WITNESS, NURSE, DOCTOR):
         place.house.enter(person)
 
@@ -109,37 +109,49 @@ def test_SESS_04_another_person_in_the_same_browser(place: Place) -> None:
     assert place.ask("/dossier", cookie=cookie_of(browser), proves=NURSE).passed
 
 
-def test_SESS_05_idle(afterwards: Place) -> None:
-    """A second before half an hour without a click she is in; half an hour after that one she is out."""
-    place, browser = afterwards, Browser()
-    place.sign_in(browser, NURSE)
+def later(place: Place, seconds: int) -> None:
+    """The clock is turned, and the service has read its store since, as it does several times a second."""
+    place.clock.advance(seconds)
+    assert until(lambda: place.running.service.sessions._heard == place.clock())
+
+
+def a_visit(place: Place) -> Browser:
+    """The nurse, without a refresh token: hours that pass in a moment leave no time for renewals."""
+    browser = Browser()
+    with place.simulator.faults.during("code.refresh_token_missing"):
+        assert 200 == place.sign_in(browser, NURSE).status
+    return browser
+
+
+@pytest.mark.usefixtures("afterwards")
+def test_SESS_05_idle(place: Place) -> None:
+    """A second before half an hour without a click she is in; half an hour after that one she is out, and a clock set back brings nobody back."""
+    browser = a_visit(place)
     url = place.origin() + "/dossier"
-    place.clock.advance(1799)
+    later(place, 1799)
     assert 200 == place.check(browser, url).status
-    place.clock.advance(1801)
+    later(place, 1800)
     assert place.check(browser, url).status in (302, 401)
     place.clock.advance(-3600)
     assert place.check(browser, url).status in (302, 401)
     place.clock.advance(3600)
 
 
-def test_SESS_05_absolute(afterwards: Place) -> None:
+@pytest.mark.usefixtures("afterwards")
+def test_SESS_05_absolute(place: Place) -> None:
     """Four hours after the authentication she is out, however busy she is."""
-    place, browser = afterwards, Browser()
-    place.sign_in(browser, NURSE)
+    browser = a_visit(place)
     url = place.origin() + "/dossier"
-    for _ in range(9):
-        place.clock.advance(1500)
+    for seconds in (*[1500] * 9, 899):
+        later(place, seconds)
         assert 200 == place.check(browser, url).status
-    place.clock.advance(899)
-    assert 200 == place.check(browser, url).status
-    place.clock.advance(2)
+    later(place, 1)
     assert place.check(browser, url).status in (302, 401)
 
 
-def test_SESS_06_an_administrator_ends_everybody(afterwards: Place) -> None:
+@pytest.mark.usefixtures("afterwards")
+def test_SESS_06_an_administrator_ends_everybody(place: Place) -> None:
     """`sessions end --all` on the store, by another process: within a second nobody is in, on any host."""
-    place = afterwards
     browsers = dict(place.house.browsers)
     config = place.running.folder / "config.toml"
     assert 0 == run("sessions", "end", "--config", config, "--all").code

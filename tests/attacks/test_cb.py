@@ -356,3 +356,13 @@ def test_RED_10_handoff_target_changed(place: Place) -> None:
     second.jar[DOSSIER_HOST][name] = value[:40] + ("A" if value[40] != "A" else "B") + value[41:]
     french_page(place.get(second, url), 400)
     assert "__Host-psc" not in second.jar[DOSSIER_HOST]
+
+
+def test_RED_10_application_she_may_not_use(place: Place) -> None:
+    """The way back leads to an application whose rule she does not meet: a 403 page, no sign-in again and again."""
+    url = place.origin(PRESCRIPTION_HOST) + "/ordonnance"
+    browser = Browser()
+    answer = place.follow(browser, f"{place.origin(AUTH_HOST)}/psc/start?to={quote(url, safe='')}", NURSE, hops=9)
+    assert (403, url) == (answer.status, answer.url)
+    assert 403 == place.check(browser, url).status
+    place.look_over(answer)

@@ -8,7 +8,7 @@ info, backslash, white space, controls, other scheme, other port, look-alike hos
 import re
 from collections.abc import Collection
 from typing import Final, NamedTuple
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote
 
 from forward_auth.dialects import LONGEST_TARGET
 from forward_auth.original import fold, read_authority, read_path
@@ -48,8 +48,9 @@ def read_to(raw: bytes, origins: Collection[str], *, prefix: str, own_pages: Col
     path = re.split(rb"[?#]", rest, maxsplit=1)[0]
     reading = read_path(path)
     ours = prefix.casefold() + "/"
-    folded = (unquote_to_bytes(path).decode("latin-1") if reading is None else fold(reading.folded)).casefold() + "/"
-    # A browser resolves `/x/../psc/start` before it asks, also beside an escape that is none: with such about, our prefix anywhere leads to us.
+    # A malformed path (`/%zz/../psc/start`) has no reading of ours, but a browser asks for it all the same.
+    folded = fold(unquote(path.decode("latin-1")) if reading is None else reading.folded) + "/"
+    # A browser resolves `/x/../psc/start` before it asks: with dot segments about, our prefix anywhere leads to us.
     below = folded.startswith(ours) or ((reading is None or reading.ambiguous) and ours in folded)
     written = _IN_PATH.sub(_escaped, path) + _IN_QUERY.sub(_escaped, rest[len(path) :])
     # As written, too: it has to fit into the cookie of the sign-in.

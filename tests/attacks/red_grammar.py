@@ -255,6 +255,8 @@ def red_12(here: str, evil: str) -> Iterator[str]:
                 "//psc",
                 "/x/%2e%2e/psc",
                 "/x/..;/psc",
+                "/%zz/../psc",
+                "/x%/%2e%2e/%70sc",
                 "/psc%2F..%2Fpsc",
                 "/\\psc",
             )

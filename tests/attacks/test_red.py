@@ -335,6 +335,20 @@ def test_RED_the_judges_can_say_no(site: Site, judge: Page) -> None:
         assert any(line.startswith(family) for line in bad), family
 
 
+def test_RED_12_no_way_back_into_our_own_pages(site: Site, doctor: Browser, judge: Page) -> None:
+    """Wherever an address of RED-12 is handed on to, the path that Chromium would ask for there is none below our prefix, in no spelling."""
+    handed = {}
+    for payload in payloads("RED-12", site.dossier, EVIL):
+        answer = site.running.get(doctor, f"{site.auth}/psc/start?to={quote(payload, safe='')}")
+        assert answer["Location"].startswith(site.dossier + "/psc/handoff?to="), payload
+        handed[payload] = unquote(answer["Location"].partition("?to=")[2])
+    asked = judge.evaluate("(urls) => urls.map((url) => new URL(url).pathname)", list(handed.values()))
+    back = [
+        payload for payload, path in zip(handed, asked, strict=True) if unquote(path).casefold().startswith("/psc/")
+    ]
+    assert [] == back
+
+
 # -- raw request targets -----------------------------------------------------------------------------------------------------------
 
 

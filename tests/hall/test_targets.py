@@ -178,6 +178,10 @@ def test_RED_12_a_target_too_long_to_promise_leads_to_the_front_page() -> None:
         "/psc/start%zz",
         "/psc/%zz/../start",
         "/x%/../PSC/start",
+        "/%zz/../psc/start",
+        "/x%/%2e%2e/%70sc/start?to=y",
+        "/PSC/start%",
+        "/%/.//psc/sign-out",
     ],
 )
 def test_RED_12_a_target_below_our_own_prefix_is_a_loop(rest: str) -> None:
@@ -193,7 +197,7 @@ def test_one_page_of_ours_may_be_come_back_to() -> None:
         assert f"{APP}/" == getattr(to(APP + other, **pages), "location", None)
 
 
-@pytest.mark.parametrize("rest", ["/pscx", "/x/psc/start", "/psc-help"])
+@pytest.mark.parametrize("rest", ["/pscx", "/x/psc/start", "/psc-help", "/%zz/pscx", "/100%"])
 def test_what_only_resembles_our_prefix_is_a_target(rest: str) -> None:
     """A prefix is whole segments, at the beginning."""
     assert APP + rest == getattr(to(APP + rest), "location", None)

@@ -137,7 +137,7 @@ _ORDINARY: Final = re.compile(rb"(?:/[A-Za-z0-9_~@:,=+!-][A-Za-z0-9_.~@:,=+!-]*)
 _UNRESERVED_ESCAPE: Final = re.compile(r"%(2[dD]|2[eE]|3[0-9]|4[1-9a-fA-F]|5[0-9aA]|5[fF]|6[1-9a-fA-F]|7[0-9aA]|7[eE])")
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_TWO_READINGS: Final = re.compile(r"%(?:2[fF]|5[cC]|00|25|2[eE])|[\\;#\x00-\x20\x7f]|//|(?:^|/)\.{1,2}(?:/|$)")
+_TWO_READINGS: Final = re.compile(r"%(?:2[fF]|5[cC]|00|25|2[eE])|[\\;\x00-\x20\x7f]|//|(?:^|/)\.{1,2}(?:/|$)")
 _TWO_READINGS_DECODED: Final = re.compile(r"[\\;%?#\x00-\x1f\x7f]|//|(?:^|/)\.{1,2}(?:/|$)")
 
 

@@ -101,7 +101,9 @@ def test_COOK_04_two_of_one_name(place: Place) -> None:
     good, other = place.ticket(DOCTOR), place.ticket(NURSE)
     for one, two in ((good, "x"), ("x", good), (good, other), (other, good), (good, good), (good, ""), ("", good)):
         for between in ("; ", ";", "; a=1; ", "\r\nCookie: ", "\r\ncookie: a=1; "):
-            assert not place.ask("/dossier", cookie=f"__Host-psc={one}{between}__Host-psc={two}", proves=None).passed
+            for _ in range(3):  # a head that has come before is read by a shorter road
+                told = place.ask("/dossier", cookie=f"__Host-psc={one}{between}__Host-psc={two}", proves=None)
+                assert not told.passed
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,17 @@ def test_PATH_09_the_path_judged_is_the_path_served(stage: Staging, target: str)
     assert target.encode() == place.seen.target
 
 
+def test_PATH_09_a_rewrite_behind_the_check(stage: Staging) -> None:
+    """The site rewrites the path for its application: what is judged is what the browser asked for, so rules are written for that."""
+    rewrite = "location / {\n        rewrite ^/app/(.*)$ /$1 break;"
+    place = stage(
+        allow(), change=lambda text: text.replace("location / {\n        include", rewrite + "\n        include")
+    )
+    assert 200 == place.ask("/app/secret?a=b").status
+    assert b"/app/secret?a=b" == place.check.requests[0].one("X-Forwarded-Uri")
+    assert b"/secret?a=b" == place.seen.target
+
+
 def test_down_page_forgotten(stage: Staging) -> None:
     """down.html was not copied: 503 all the same, and a sentence."""
     place = stage(lambda _heard: None)

@@ -52,6 +52,8 @@ DOCTOR, NURSE, WITNESS = "docteur-dupont", "infirmiere-leroy", "sage-femme-petit
 SUBJECTS = {DOCTOR: "899700000001", NURSE: "899700000043", WITNESS: "899700000027"}
 PROFESSIONS = {DOCTOR: "10", NURSE: "60", WITNESS: "50"}
 SECRET = "s3cr3t-0f-th3-t3sts"
+KEYS = re.compile(r"[A-Za-z0-9_+/-]{40,}")  # in the ring's file
+TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.eyJ")  # two parts of a signed token of PSC
 
 APPS = """
 [apps.dossier]
@@ -206,6 +208,7 @@ class House:
                 self.secrets.update(value for name, value in jar.items() if "psc" in name)
         realm = self.running.simulator.realm
         self.secrets.update(realm.codes, realm.access, realm.refresh)
+        self.secrets.update(KEYS.findall((self.running.folder / "keys").read_text()))
         return self.secrets
 
 
@@ -459,6 +462,8 @@ class Place(Doors):
         text = repr(shown) + outcome.body.decode("latin-1")
         for canary in self.house.canaries():
             assert canary not in text, f"(c) a secret in the answer {outcome.status}"
+        shown.pop("location", None)  # PSC is told whose session ends, by its own token (decision 16)
+        assert not TOKEN.search(repr(shown) + outcome.body.decode("latin-1")), "(c) a token in the answer"
         assert fault or outcome.status < 500, f"(e) {outcome.status}"
         self.good_request()
 
@@ -489,6 +494,7 @@ class Place(Doors):
                 text += path.read_text(errors="replace")
         for canary in self.house.canaries():
             assert canary not in text, "(c) a secret in a log"
+        assert not TOKEN.search(text), "(c) a token in a log"
 
     # -- what running.Doors does, through nginx as well ----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ INJECTIONS = (
     "%0d%0aX-Evil:%201%0d%0a%0d%0a%3Cscript%3E",
     "%E2%80%A8%3C/style%3E%3Csvg%20onload=alert(1)%3E",
     "javascript:alert(1)",
-    "{{7*7}}{%25%20debug%20%25}",
+    "{{7919*7919}}{%25%20debug%20%25}",
     "%00%ff%fe",
 )
 PLACES = (
@@ -56,10 +56,7 @@ def test_PAGE_01_reflected_values(place: Place, injection: str) -> None:
                 ):
                     assert tag not in shown, where
                 assert "javascript:" not in re.findall(r'(?:href|src|action)="([^"]*)"', shown)
-                assert (
-                    "49" not in re.sub(r"<style.*?</style>|[0-9A-Z]{4}-[0-9A-Z]{4}", "", shown, flags=re.DOTALL)
-                    or "{{" not in injection
-                )
+                assert str(7919 * 7919) not in shown, where
             place.look_over(told, hands_out=True)
 
 

@@ -183,6 +183,10 @@ class World:
         self.visits[browser] = Visit(person, now, "CARD", "eidas1", now, sid)
         return self.visits[browser]
 
+    def left_psc(self, person: str) -> None:
+        """Every session of that person at PSC is over."""
+        self.visits = {browser: visit for browser, visit in self.visits.items() if visit.person != person}
+
 
 HOST = urlsplit(ORIGIN).netloc
 

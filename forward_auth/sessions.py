@@ -357,19 +357,25 @@ class Sessions:
             if not await self.store.add_ticket(
                 self._ticket_row(found, PURPOSE, hostname, login.id, login.key, login.ends, now, None), now
             ):
+                self.memory.forget(login.id)
                 return None
         self.memory.remember(self.memory.host(hostname), text.encode(), login)
         return text
 
     async def make_code(self, login: Login, hostname: str, bind: bytes) -> str | None:
-        """A one-time code that turns into a ticket at `hostname`, in the browser that holds the secret whose SHA-256 is `bind`."""
+        """A one-time code that turns into a ticket at `hostname`, in the browser that holds the secret whose SHA-256 is `bind`; None when the
+        login has ended meanwhile. Then it is forgotten here too: the store has said so before the poll could, and the next step must not find
+        it alive again and go in circles."""
         text, found = self.ring.new_ticket(HANDOFF, hostname)
         now = self._now()
         row = self._ticket_row(
             found, HANDOFF, hostname, login.id, login.key, min(login.ends, now + HANDOFF_SECONDS), now, bind
         )
         with self._counted("add"):
-            return text if await self.store.add_ticket(row, now) else None
+            if not await self.store.add_ticket(row, now):
+                self.memory.forget(login.id)
+                return None
+        return text
 
     async def take_code(self, code: bytes, hostname: str, binds: Collection[bytes]) -> tuple[str, Login, bytes] | None:
         """Consume a code, whatever comes of it. -> (ticket for `hostname`, login, its bind) if it was for this host and one of the

@@ -15,6 +15,8 @@ from web_steps import (
     returned,
 )
 
+from forward_auth.stores import Selection
+
 TARGET = DOSSIER + "/a?b=1"
 
 
@@ -268,3 +270,18 @@ def test_many_tabs_are_no_loop(running: Running) -> None:
         running.follow(browser, f"{ORIGIN}/psc/start?to={quote(f'{DOSSIER}/{n}', safe='')}").url for n in range(10)
     ]
     assert [f"{DOSSIER}/{n}" for n in range(10)] == arrived
+
+
+def test_a_login_that_another_process_has_just_ended(running: Running) -> None:
+    """The store refuses the code before this process has heard of the end: the login is forgotten at once, and the browser does not go in circles."""
+    browser = Browser()
+    running.sign_in(browser, "docteur-dupont")
+    sessions = running.service.sessions
+    (login,) = sessions.memory
+
+    async def ended_elsewhere() -> tuple[str | None, bool]:
+        now = int(running.clock())
+        await sessions.store.end(Selection(login_id=login.id), now, now + 60)
+        return await sessions.make_code(login, PRESCRIPTION_HOST, bytes(32)), login.ended
+
+    assert (None, True) == running.call(ended_elsewhere())

@@ -12,69 +12,34 @@ import argparse
 import multiprocessing
 import os
 import sys
-import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import CodeType
 from typing import Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutants import Mutant, mutants
+from plan import PLAN, Name, listed, of
 from trial import ROOT, load_libraries, trial
 
 ENOUGH: Final = 90
-SURVIVORS: Final = Path(__file__).parent / "survivors.toml"
-SAMPLES: Final = ("inner/test_inner_samples.py",)
-# The tests of each module: the nearest first, then, for who outlives them, those who use it.
-PLAN: Final[Mapping[str, Sequence[Sequence[str]]]] = {
-    "gate": [("hall/test_gate.py",), ("hall/test_sites.py", *SAMPLES)],
-    "policy": [("hall/test_policy.py",), ("properties", "hall/test_explain.py")],
-    "original": [("hall/test_original.py",), ("hall/test_policy.py", "hall/test_dialects.py")],
-    "dialects": [("hall/test_dialects.py",), SAMPLES],
-    "logins": [("hall/test_logins.py",), ("hall/test_gate.py",)],
-    "sealing": [("hall/test_sealing.py",), ("hall/test_gate.py",)],
-    "psc/messages": [("psc/test_psc_messages.py",), ("psc/test_psc_client.py",)],
-    "psc/keys": [("psc/test_psc_keys.py",), ("psc/test_psc_tokens.py",)],
-    "inner/check": [SAMPLES, ("inner/test_inner_closed.py", "inner/test_inner_life.py", "inner/test_inner_heads.py")],
-    "inner/heads": [("inner/test_inner_heads.py",)],
-}
 LIBRARIES: Final = (
-    *(
-        "aiohttp.web",
-        "authlib.common.urls",
-        "authlib.oauth2.rfc6749.parameters",
-        "authlib.oauth2.rfc7636",
-        "cachetools",
-    ),
-    *("cryptography.hazmat.primitives.ciphers.aead", "cryptography.hazmat.primitives.kdf.hkdf", "cryptography.x509"),
-    *(
-        "cryptography.hazmat.primitives.asymmetric.rsa",
-        "httptools",
-        "hypothesis.stateful",
-        "jinja2",
-        "jwt",
-        "prometheus_client",
-    ),
-    *("trustme", "unittest", "uvloop", "yaml"),
+    "aiohttp.web authlib.common.urls authlib.oauth2.rfc6749.parameters authlib.oauth2.rfc7636 cachetools cryptography.x509"
+    " cryptography.hazmat.primitives.ciphers.aead cryptography.hazmat.primitives.kdf.hkdf httptools hypothesis.stateful jinja2 jwt"
+    " cryptography.hazmat.primitives.asymmetric.rsa prometheus_client trustme unittest uvloop yaml"
 )
 EXAMPLES: Final = (20, 100)  # of a generated test: in the nearest tests, in the others
 
 
-Name = tuple[str, str, str, str]
-
-
 class Task(NamedTuple):
     module: str
-    mutant: Mutant
-
-    @property
-    def name(self) -> Name:
-        return self.module, self.mutant.function, self.mutant.line, self.mutant.change
+    name: Name
+    number: int
+    code: CodeType
 
     def __str__(self) -> str:
-        return f"forward_auth/{self.module}.py:{self.mutant.number}: {self.mutant.change}"
+        return f"forward_auth/{self.module}.py:{self.number}: {self.name[-1]}"
 
 
 # Filled before the workers are forked: compiled code cannot be sent to them.
@@ -91,9 +56,9 @@ def one_trial(module: str, stage: int, code: CodeType | None, seconds: float) ->
 
 def killed(number: int) -> bool:
     """Whether some test of the plan notices this mutant, or never ends with it."""
-    module, mutant = TASKS[number]
+    module, code = TASKS[number].module, TASKS[number].code
     for stage in range(len(PLAN[module])):
-        found, _ = one_trial(module, stage, mutant.code, 30 + 10 * BASELINE[module, stage])
+        found, _ = one_trial(module, stage, code, 30 + 10 * BASELINE[module, stage])
         if found != "lives":
             return True
     return False
@@ -106,20 +71,11 @@ def prepare(modules: Sequence[str], function: str | None) -> None:
             found, BASELINE[module, stage] = one_trial(module, stage, None, 600)
             if found != "lives":
                 raise SystemExit(f"{', '.join(tests)}: red or too slow without any mistake; mend that first")
-        path = f"forward_auth/{module}.py"
-        every = mutants((ROOT / path).read_text("utf-8"), path)
-        TASKS.extend(Task(module, mutant) for mutant in every if function in (None, mutant.function))
-
-
-def listed(modules: Sequence[str]) -> set[Name]:
-    """The survivors that somebody has looked at."""
-    entries = tomllib.loads(SURVIVORS.read_text("utf-8")).get("survivor", [])
-    for entry in entries:
-        if entry["kind"] not in ("equivalent", "may live") or not entry["reason"]:
-            raise SystemExit(
-                f"{SURVIVORS.name}: {entry['change']}: wants a reason, and «equivalent» or «may live» as its kind"
-            )
-    return {(e["module"], e["function"], e["line"], e["change"]) for e in entries if e["module"] in modules}
+        for name, mutant in of(module):
+            if function in (None, mutant.function):
+                TASKS.append(
+                    Task(module, name, mutant.number, compile(mutant.tree, f"forward_auth/{module}.py", "exec"))
+                )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.chdir(ROOT)
     modules: list[str] = asked.module or list(PLAN)
     known = listed(modules)
-    load_libraries(LIBRARIES)
+    load_libraries(LIBRARIES.split())
     prepare(modules, asked.function)
     made, dead, lives = Counter(task.module for task in TASKS), Counter[str](), []
     with multiprocessing.get_context("fork").Pool(asked.jobs) as pool:

@@ -6,51 +6,34 @@ would make: annotations, docstrings, `assert`, `__repr__`, sentences for people 
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from types import CodeType
 from typing import Any, Final, NamedTuple
 
-OPPOSITE: Final[dict[type, tuple[type, ...]]] = {
-    ast.Lt: (ast.LtE, ast.GtE),
-    ast.LtE: (ast.Lt, ast.Gt),
-    ast.Gt: (ast.GtE, ast.LtE),
-    ast.GtE: (ast.Gt, ast.Lt),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-    ast.Add: (ast.Sub,),
-    ast.Sub: (ast.Add,),
-    ast.Mult: (ast.FloorDiv,),
-    ast.Div: (ast.Mult,),
-    ast.FloorDiv: (ast.Mult,),
-    ast.Mod: (ast.Mult,),
-    ast.LShift: (ast.RShift,),
-    ast.RShift: (ast.LShift,),
-    ast.BitAnd: (ast.BitOr,),
-    ast.BitOr: (ast.BitAnd,),
-    ast.And: (ast.Or,),
-    ast.Or: (ast.And,),
+_PAIRS: Final = (
+    "Lt LtE GtE|LtE Lt Gt|Gt GtE LtE|GtE Gt Lt|Eq NotEq|NotEq Eq|Is IsNot|IsNot Is|In NotIn|NotIn In|And Or|Or And|Add Sub|Sub Add"
+    "|Mult FloorDiv|Div Mult|FloorDiv Mult|Mod Mult|LShift RShift|RShift LShift|BitAnd BitOr|BitOr BitAnd"
+)
+OPPOSITE: Final = {
+    getattr(ast, first): [getattr(ast, each) for each in others] for first, *others in map(str.split, _PAIRS.split("|"))
 }
 OTHER_NAME: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 CHANGING: Final = {"lower", "upper", "casefold", "strip", "rstrip", "lstrip", "translate", "replace"}
 SIMPLE: Final = (ast.Compare, ast.Constant)  # a condition of these kinds is negated by a mistake of its own
-NEVER: Final = {"annotation", "returns", "decorator_list", "keywords_of_class"}
+NEVER: Final = {"annotation", "returns", "decorator_list"}
 SILENT: Final = {"__slots__", "__all__", "__repr__"}
 PROSE: Final = re.compile(r"\w\S* +\S*\w")
 
 
 class Mutant(NamedTuple):
     """`function`: where (qualified name, "" for the module's own lines); `line`: text of the line; `change`: what was changed. The three outlive
-    an edit elsewhere, the number of the line does not."""
+    an edit elsewhere, the number of the line does not. `tree`: the whole program, until the next mutant is asked for."""
 
     function: str
     line: str
     change: str
     number: int
-    code: CodeType
+    tree: ast.Module
 
 
 class Place(NamedTuple):
@@ -63,23 +46,18 @@ class Place(NamedTuple):
     last: bool  # the last statement of its function
 
 
-def mutants(source: str, filename: str) -> Iterator[Mutant]:
-    """Every mutant, in the order of the source; each another program than the rest."""
+def mutants(source: str) -> Iterator[Mutant]:
+    """Every mutant, in the order of the source."""
     tree = ast.parse(source)
     lines = source.splitlines()
-    seen = {ast.dump(tree)}
-    named: dict[tuple[str, str, str], int] = {}
+    named: Counter[tuple[str, str, str]] = Counter()
     for place in list(_places(tree, "", False)):
-        for change, other in _mistakes(place):
-            place.put(ast.copy_location(other, place.node))
-            shape = ast.dump(tree)
-            if shape not in seen:
-                seen.add(shape)
-                code = compile(ast.fix_missing_locations(tree), filename, "exec")
-                number: int = place.node.lineno  # type: ignore[attr-defined]
-                name = (place.function, lines[number - 1].strip(), change)
-                named[name] = again = named.get(name, 0) + 1
-                yield Mutant(*name[:2], change if again == 1 else f"{change} ({again})", number, code)
+        for change, other in list(_mistakes(place)):
+            number: int = place.node.lineno  # type: ignore[attr-defined]
+            name = (place.function, lines[number - 1].strip(), change)
+            named[name] += 1
+            place.put(ast.fix_missing_locations(ast.copy_location(other, place.node)))
+            yield Mutant(*name[:2], change if named[name] == 1 else f"{change} ({named[name]})", number, tree)
             place.put(place.node)
 
 

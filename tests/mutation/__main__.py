@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).parent))
 
 from plan import PLAN, Name, listed, of
-from trial import ROOT, load_libraries, trial
+from trial import EXAMPLES, ROOT, load_libraries, quick, trial
 
 ENOUGH: Final = 90
 LIBRARIES: Final = (
@@ -29,7 +29,6 @@ LIBRARIES: Final = (
     " cryptography.hazmat.primitives.ciphers.aead cryptography.hazmat.primitives.kdf.hkdf httptools hypothesis.stateful jinja2 jwt"
     " cryptography.hazmat.primitives.asymmetric.rsa prometheus_client trustme unittest uvloop yaml"
 )
-EXAMPLES: Final = (20, 100)  # of a generated test: in the nearest tests, in the others
 
 
 class Task(NamedTuple):
@@ -47,35 +46,46 @@ TASKS: Final[list[Task]] = []
 BASELINE: Final[dict[tuple[str, int], float]] = {}  # seconds
 
 
-def one_trial(module: str, stage: int, code: CodeType | None, seconds: float) -> tuple[str, float]:
+def tests_of(module: str, stage: int) -> list[str]:
     tests = [f"tests/{name}" for name in PLAN[module][stage]]
     if all(name.startswith(("tests/hall/", "tests/psc/")) for name in tests):
         tests.append("--noconftest")  # they ask for nothing of it, and it loads the whole service
-    return trial("forward_auth." + module.replace("/", "."), code, tests, EXAMPLES[stage > 0], seconds)
+    return tests
 
 
-def killed(number: int) -> bool:
-    """Whether some test of the plan notices this mutant, or never ends with it."""
-    module, code = TASKS[number].module, TASKS[number].code
-    for stage in range(len(PLAN[module])):
-        found, _ = one_trial(module, stage, code, 30 + 10 * BASELINE[module, stage])
-        if found != "lives":
-            return True
-    return False
+def dotted(module: str) -> str:
+    return "forward_auth." + module.replace("/", ".")
 
 
 def prepare(modules: Sequence[str], function: str | None) -> None:
     """Fill TASKS and BASELINE; the tests must be green while there is no mistake."""
     for module in modules:
         for stage, tests in enumerate(PLAN[module]):
-            found, BASELINE[module, stage] = one_trial(module, stage, None, 600)
-            if found != "lives":
+            red, BASELINE[module, stage] = trial(
+                dotted(module), None, tests_of(module, stage), EXAMPLES[stage > 0], 600
+            )
+            if red:
                 raise SystemExit(f"{', '.join(tests)}: red or too slow without any mistake; mend that first")
         for name, mutant in of(module):
             if function in (None, mutant.function):
-                TASKS.append(
-                    Task(module, name, mutant.number, compile(mutant.tree, f"forward_auth/{module}.py", "exec"))
-                )
+                TASKS.append(Task(module, name, mutant.number, compile(mutant.tree, "", "exec")))
+
+
+def quickly(module: str, part: int, parts: int) -> set[int]:
+    """Those of a module, every `parts`-th, that its nearest tests kill where they have been collected already."""
+    codes = {number: task.code for number, task in enumerate(TASKS) if task.module == module and number % parts == part}
+    source = (ROOT / f"forward_auth/{module}.py").read_text("utf-8")
+    return quick(dotted(module), source, codes, tests_of(module, 0), 30 + 10 * BASELINE[module, 0])
+
+
+def killed(number: int) -> bool:
+    """Whether some test of the plan notices this mutant in a fresh process, or never ends with it."""
+    module, code = TASKS[number].module, TASKS[number].code
+    for stage in range(len(PLAN[module])):
+        seconds = 30 + 10 * BASELINE[module, stage]
+        if trial(dotted(module), code, tests_of(module, stage), EXAMPLES[stage > 0], seconds)[0]:
+            return True
+    return False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,19 +99,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = listed(modules)
     load_libraries(LIBRARIES.split())
     prepare(modules, asked.function)
-    made, dead, lives = Counter(task.module for task in TASKS), Counter[str](), []
-    with multiprocessing.get_context("fork").Pool(asked.jobs) as pool:
-        for task, gone in zip(TASKS, pool.imap(killed, range(len(TASKS))), strict=True):
-            dead[task.module] += gone
-            if not gone:
-                lives.append(task.name)
-                print(task, "" if task.name in known else "(NOT LISTED)", flush=True)
-    faults = [f"listed, and yet killed or gone: {name}" for name in sorted(known - set(lives))]
-    faults += [f"not listed: {name}" for name in lives if name not in known]
+    with multiprocessing.get_context("fork").Pool(asked.jobs, maxtasksperchild=1) as pool:
+        parts = [(module, part, asked.jobs) for module in modules for part in range(asked.jobs)]
+        gone = set[int]().union(*pool.starmap(quickly, parts, 1))
+        left = [number for number in range(len(TASKS)) if number not in gone]
+        gone.update(number for number, dead in zip(left, pool.imap(killed, left), strict=True) if dead)
+    made, dead = Counter(task.module for task in TASKS), Counter(TASKS[number].module for number in gone)
+    lives = [task for number, task in enumerate(TASKS) if number not in gone]
+    for task in lives:
+        print(task, "" if task.name in known else "(NOT LISTED)")
+    faults = [f"listed, and yet killed or gone: {name}" for name in sorted(known - {task.name for task in lives})]
+    faults += [f"not listed: {task}" for task in lives if task.name not in known]
     print(f"\n{'module':<16}{'mutants':>8}{'killed':>8}{'':>8}")
-    for module, all_, gone in (*((m, made[m], dead[m]) for m in modules), ("in sum", made.total(), dead.total())):
-        print(f"{module:<16}{all_:>8}{gone:>8}{100 * gone / max(1, all_):>7.1f}%")
-        if 100 * gone < ENOUGH * all_:
+    for module, all_, some in (*((m, made[m], dead[m]) for m in modules), ("in sum", made.total(), dead.total())):
+        print(f"{module:<16}{all_:>8}{some:>8}{100 * some / max(1, all_):>7.1f}%")
+        if 100 * some < ENOUGH * all_:
             faults.append(f"{module}: less than {ENOUGH} % killed")
     if asked.function is None:
         print("\n".join(faults) or "every survivor is in survivors.toml, with its reason")

@@ -6,23 +6,24 @@ Refuses: to take an error of the trial for a kill: no test found, or a wrong com
 
 import gc
 import importlib
+import inspect
 import os
 import select
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
 import hypothesis
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+EXAMPLES: Final = (20, 100)  # of a generated test: of the nearest tests, of the others
 
 
 class _Instead(MetaPathFinder, Loader):
@@ -62,53 +63,102 @@ class _Few:
                     setattr(getattr(owner, "__func__", owner), name, few)
 
 
+class _Collected:
+    """Tests that are collected once: each mutant of a function's body is put there in a fork, which then runs them."""
+
+    def __init__(self, module: str, source: str, codes: Mapping[int, CodeType], seconds: float) -> None:
+        self.path, self.whole, self.codes, self.seconds = _path(module), compile(source, "", "exec"), codes, seconds
+        self.killed: set[int] = set()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> bool | None:
+        functions = [each for each in gc.get_objects() if isinstance(each, FunctionType)]
+        live = {each.__qualname__: each for each in functions if each.__code__.co_filename == self.path}
+        before = dict(_parts(self.whole))
+        for number, code in self.codes.items():
+            changed = {name: part for name, part in _parts(code) if before[name] != part}
+            if not changed.keys() <= live.keys():
+                continue  # a line outside of functions
+            pid = os.fork()
+            if pid == 0:
+                os.setsid()
+                for name, part in changed.items():
+                    live[name].__code__ = part
+                return None  # to the tests
+            if _watched(pid, self.seconds) != 0:
+                self.killed.add(number)
+        return True
+
+
+def _parts(code: CodeType) -> Iterator[tuple[str, Any]]:
+    """The functions of a module, and of its classes; and what is outside of them, under a name that is no function's."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    outside = [each.co_qualname if isinstance(each, CodeType) else (type(each), each) for each in code.co_consts]
+    yield f"{code.co_qualname} {code.co_firstlineno}", (code.co_code, code.co_names, outside)
+    for each in inner:
+        if each.co_flags & inspect.CO_OPTIMIZED:
+            yield each.co_qualname, each
+        else:
+            yield from _parts(each)
+
+
+def quick(module: str, source: str, codes: Mapping[int, CodeType], tests: Sequence[str], seconds: float) -> set[int]:
+    """-> the numbers of those that are surely killed; all others want a trial. To be called in a process of its own."""
+    here = os.getpid()
+    held = _Collected(module, source, codes, seconds)
+    status = _run(tests, [_Few(EXAMPLES[0]), held])
+    if os.getpid() != here:
+        os._exit(status)
+    if status not in (0, 5):
+        raise RuntimeError(f"the tests {tests} could not be collected (pytest: {status})")
+    return held.killed
+
+
 def trial(
-    module: str, code: CodeType | None, tests: Sequence[str], examples: int, seconds: float, say: bool = False
-) -> tuple[str, float]:
-    """-> `killed`, `lives` or `slow` (too slow: killed as well), and how long it took. code None: the module as it is."""
+    module: str, code: CodeType | None, tests: Sequence[str], examples: int, seconds: float
+) -> tuple[bool, float]:
+    """-> whether a test noticed (or never ended), and how long it took. In a fresh process; code None: the module as it is."""
     began = time.monotonic()
-    sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
         status = 70
         try:
             os.setsid()
-            status = _child(module, code, tests, examples, say)
-        except BaseException:
-            traceback.print_exc()
+            assert "forward_auth" not in sys.modules, "a fresh process knows nothing of ours"
+            if code is not None:
+                sys.meta_path.insert(0, _Instead(module, code, Path(_path(module))))
+            status = _run(tests, [_Few(examples)])
         finally:
             os._exit(status)
-    watched = os.pidfd_open(pid)
-    ended = select.select([watched], [], [], seconds)[0]
-    os.close(watched)
-    try:
-        os.killpg(pid, signal.SIGKILL)  # what the tests started goes with them
-    except ProcessLookupError:
-        pass
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    took = time.monotonic() - began
-    if not ended:
-        return "slow", took
+    status = _watched(pid, seconds)
     if status in (4, 5, 70):
         raise RuntimeError(f"the trial of {module} with {tests} could not be held (pytest: {status})")
-    return "lives" if status == 0 else "killed", took
+    return status != 0, time.monotonic() - began
 
 
-def _child(module: str, code: CodeType | None, tests: Sequence[str], examples: int, say: bool) -> int:
-    if not say:
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
-    assert not any(name.split(".")[0] == "forward_auth" for name in sys.modules), (
-        "a fresh process knows nothing of ours"
+def _run(tests: Sequence[str], plugins: Sequence[object]) -> int:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    return int(
+        pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--disable-plugin-autoload", *tests], plugins=plugins)
     )
-    if code is not None:
-        sys.meta_path.insert(0, _Instead(module, code, ROOT / (module.replace(".", "/") + ".py")))
-    status = pytest.main(
-        ["-x", "-q", "-p", "no:cacheprovider", "--disable-plugin-autoload", "--no-header", *tests],
-        plugins=[_Few(examples)],
-    )
-    return int(status)
+
+
+def _watched(pid: int, seconds: float) -> int:
+    """The exit status of that process; -SIGKILL when it took too long. What it started goes with it."""
+    descriptor = os.pidfd_open(pid)
+    select.select([descriptor], [], [], seconds)
+    os.close(descriptor)
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _path(module: str) -> str:
+    return str(ROOT / module.replace(".", "/")) + ".py"
 
 
 def load_libraries(names: Iterable[str]) -> None:

@@ -86,6 +86,19 @@ def test_the_nginx_snippet_is_read() -> None:
     assert f"{ORIGIN}/a%2Fb?x=1" == found.url
 
 
+@pytest.mark.parametrize("target", [b"/a", b"/a#b", b"https://app.example.org/a"])
+def test_the_address_of_the_client_is_what_the_proxy_says_of_it_or_nothing(target: bytes) -> None:
+    """For the log and the audit trail only. ingress-nginx may say it in either of two headers; the longer story is taken first."""
+    without = {name: value for name, value in FORWARDED.items() if name != b"x-forwarded-for"}
+    for dialect in (NGINX, FORWARD):
+        assert b"" == read(dialect, {**without, b"x-forwarded-uri": target}).client
+        assert (
+            b"192.0.2.7" == read(dialect, {**FORWARDED, b"x-forwarded-uri": target, b"x-real-ip": b"192.0.2.9"}).client
+        )
+    both = {**INGRESS_HEADERS, b"x-real-ip": b"192.0.2.9", b"x-forwarded-for": b"192.0.2.7"}
+    assert (b"", b"192.0.2.7") == (read(INGRESS, INGRESS_HEADERS).client, read(INGRESS, both).client)
+
+
 def test_PATH_01_ingress_nginx_is_heard_in_its_own_headers_only() -> None:
     """A client's X-Forwarded-Uri passes through ingress-nginx untouched and means nothing (CVE-2026-40575)."""
     found = read(INGRESS, INGRESS_HEADERS)
@@ -242,6 +255,8 @@ HTML = b"text/html,application/xhtml+xml"
         (b"GET", {"sec_fetch_mode": b"navigate", "sec_fetch_dest": b"iframe"}, Navigation.FRAME),
         (b"POST", {"sec_fetch_mode": b"navigate", "sec_fetch_dest": b"frame"}, Navigation.FRAME),
         (b"GET", {"sec_fetch_mode": b"navigate", "sec_fetch_dest": b"embed"}, Navigation.FRAME),
+        (b"GET", {"sec_fetch_mode": b"navigate", "sec_fetch_dest": b"object"}, Navigation.FRAME),
+        (b"GET", {"sec_fetch_mode": b"navigate", "sec_fetch_dest": b"fencedframe"}, Navigation.FRAME),
         (b"GET", {"sec_fetch_mode": b"navigate", "sec_fetch_dest": b"image"}, Navigation.NONE),
         (b"GET", {"sec_fetch_mode": b"cors", "accept": HTML}, Navigation.NONE),
         (b"GET", {"sec_fetch_mode": b"websocket", "accept": HTML}, Navigation.NONE),
@@ -397,6 +412,7 @@ def test_a_frame_is_answered_by_its_own_site() -> None:
 
 def test_RED_12_a_target_comes_back_whole_up_to_its_longest() -> None:
     """2 000 bytes of address come back byte for byte; one more leads to the app's front page (decision 21)."""
+    assert 2000 == LONGEST_TARGET
     fits = b"/" + b"a" * (LONGEST_TARGET - len(ORIGIN) - 1)
     assert ORIGIN + fits.decode() == where(FORWARD, SIGN_IN, an_original(path=fits, **VISIT))[1]["to"]
     assert ORIGIN + "/" == where(FORWARD, SIGN_IN, an_original(path=fits + b"a", **VISIT))[1]["to"]

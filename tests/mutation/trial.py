@@ -85,7 +85,7 @@ class _Collected:
                 for name, part in changed.items():
                     live[name].__code__ = part
                 return None  # to the tests
-            if _watched(pid, self.seconds) != 0:
+            if _watched(pid, self.seconds) in (1, 2, -signal.SIGKILL):
                 self.killed.add(number)
         return True
 
@@ -106,9 +106,12 @@ def quick(module: str, source: str, codes: Mapping[int, CodeType], tests: Sequen
     """-> the numbers of those that are surely killed; all others want a trial. To be called in a process of its own."""
     here = os.getpid()
     held = _Collected(module, source, codes, seconds)
-    status = _run(tests, [_Few(EXAMPLES[0]), held])
-    if os.getpid() != here:
-        os._exit(status)
+    status = 70
+    try:
+        status = _run(tests, [_Few(EXAMPLES[0]), held])
+    finally:
+        if os.getpid() != here:
+            os._exit(status)
     if status not in (0, 5):
         raise RuntimeError(f"the tests {tests} could not be collected (pytest: {status})")
     return held.killed

@@ -131,6 +131,29 @@ def test_where_a_session_may_be_ended() -> None:
     )
 
 
+def test_each_endpoint_is_the_one_of_its_name() -> None:
+    """Nothing is built from another address, and the two environments have the issuers that the ANS publishes."""
+    names = ("token", "userinfo", "introspection", "revocation")
+    found = read(**{f"{name}_endpoint": f"{ISSUER}/{name}" for name in names}, jwks_uri=f"{ISSUER}/keys")
+    assert [f"{ISSUER}/{name}" for name in names] == [getattr(found, f"{name}_endpoint") for name in names]
+    assert f"{ISSUER}/keys" == found.jwks_uri
+    assert {
+        "bas": "https://auth.bas.psc.esante.gouv.fr/auth/realms/esante-wallet",
+        "production": "https://auth.esw.esante.gouv.fr/auth/realms/esante-wallet",
+    } == messages.ISSUERS
+
+
+def test_IDP_03_how_long_metadata_and_an_address_in_it_may_be() -> None:
+    """To the byte: 2 048 for an address, 256 KiB for the document."""
+    longest = ISSUER + "/" + "a" * (2048 - len(ISSUER) - 1)
+    assert longest == read(token_endpoint=longest).token_endpoint
+    assert (PSCAnswerRefused, "endpoint_insecure") == outcome(lambda: read(token_endpoint=longest + "a"))
+    document = json.dumps(forge.metadata()).encode()
+    padded = document + b" " * (256 * 1024 - len(document))
+    assert ISSUER == messages.read_metadata(padded, ISSUER).issuer
+    assert (PSCAnswerRefused, "too_large") == outcome(lambda: messages.read_metadata(padded + b" ", ISSUER))
+
+
 def test_plain_http_for_this_machine_only() -> None:
     """localhost and *.localhost may be http (decision 19); a name that only looks so may not."""
     document = json.dumps(forge.metadata(LOCAL)).encode()
@@ -143,8 +166,12 @@ def test_plain_http_for_this_machine_only() -> None:
 
 
 def test_default_ports_are_the_same_origin() -> None:
-    """:443 is https, spelt out."""
+    """:443 is https, spelt out, and :80 is http on this machine; the other way round they are other origins."""
     assert read(jwks_uri=ISSUER.replace(".fr/", ".fr:443/") + "/certs")
+    assert (PSCAnswerRefused, "endpoint_foreign") == outcome(lambda: read(jwks_uri=ISSUER.replace(".fr/", ".fr:80/")))
+    assert ("https", "a.example", 443) == messages.check_url("https://a.example/x", "x")
+    assert ("http", "localhost", 80) == messages.check_url("http://localhost/x", "x")
+    assert ("http", "psc.localhost", 8080) == messages.check_url("http://psc.localhost:8080", "x")
 
 
 @pytest.mark.parametrize("body", [b"[]", HTML, b"", b'{"issuer":"a","issuer":"a"}', b"{" * 100])
@@ -200,6 +227,16 @@ def test_stepping_up() -> None:
         found[name] for name in ("prompt", "max_age", "acr_values", "ui_locales")
     )
     assert "acr_values" not in query(url(acr_values=()))
+
+
+@pytest.mark.parametrize("prompt", ["none", "login", "consent", "select_account"])
+def test_every_prompt_of_openid_core_may_be_asked_for(prompt: str) -> None:
+    """And a verifier of 43 or of 128 characters is one."""
+    assert prompt == query(url(prompt=prompt))["prompt"]
+    for length in (43, 128):
+        assert query(url(verifier="v" * length))["code_challenge"]
+    with pytest.raises(ValueError, match="43 to 128"):
+        url(verifier="v" * 42)
 
 
 def test_an_authorization_endpoint_with_a_query() -> None:
@@ -280,7 +317,38 @@ def test_CB_05_the_description_of_no_error() -> None:
 def test_a_callback_with_very_many_parameters() -> None:
     """Nobody needs more than a few."""
     assert "c.o-d/e" == callback(GOOD + (("x", "y"),) * 28)
-    assert (SignInRefused, "callback_malformed") == outcome(lambda: callback(GOOD + (("x", "y"),) * 40))
+    assert (SignInRefused, "callback_malformed") == outcome(lambda: callback(GOOD + (("x", "y"),) * 29))
+
+
+def test_CB_03_CB_05_how_long_a_state_and_a_code_may_be() -> None:
+    """4 096 characters, and not one more."""
+    rest = tuple(pair for pair in GOOD if pair[0] not in ("code", "state"))
+    assert "c" * 4096 == callback((*rest, ("code", "c" * 4096)))
+    assert "s" * 4096 == messages.callback_state((("state", "s" * 4096),))
+    assert (SignInRefused, "callback_malformed") == outcome(lambda: callback((*rest, ("code", "c" * 4097))))
+    assert (SignInRefused, "callback_malformed") == outcome(lambda: messages.callback_state((("state", "s" * 4097),)))
+
+
+# Of the person unless our registration at PSC or our configuration must be wrong.
+OPERATORS = (
+    *("invalid_request", "invalid_client", "unauthorized_client", "invalid_scope", "unsupported_response_type"),
+    *("unsupported_grant_type", "insufficient_scope"),
+)
+PERSONS = (
+    *("invalid_grant", "access_denied", "interaction_required", "login_required", "account_selection_required"),
+    *("consent_required", "request_not_supported", "request_uri_not_supported", "registration_not_supported"),
+    *("unmet_authentication_requirements", "invalid_token", "unsupported_token_type", "authorization_pending"),
+    *("slow_down", "expired_token", "transaction_failed", "invalid_binding_message", "unknown_user_id"),
+    *("missing_user_code", "invalid_user_code", "expired_login_hint_token"),
+)
+
+
+@pytest.mark.parametrize("code", [*OPERATORS, *PERSONS])
+def test_every_error_of_the_specifications_is_known_by_its_name(code: str) -> None:
+    """RFC 6749, 6750, 7009, OpenID Core, CIBA: the log says what PSC said, and whose doing it is."""
+    found = messages.denied(code, "x")
+    assert (PSCDenied, code) == (type(found), found.code)
+    assert (Fault.OPERATOR if code in OPERATORS else Fault.PERSON) == found.fault
 
 
 @pytest.mark.parametrize(
@@ -398,6 +466,17 @@ def test_no_secret_in_any_repr() -> None:
         assert not [word for word in ("marker", "très", "Basic", VERIFIER, "acc.ess") if word in repr(thing)]
 
 
+def test_every_answer_is_asked_for_as_json() -> None:
+    """Keycloak would otherwise be free to send a page, or a signed answer."""
+    for request in (
+        messages.code_grant(PROVIDER, CLIENT, code="c", verifier=VERIFIER),
+        messages.refresh_grant(PROVIDER, CLIENT, refresh_token=Secret("r")),
+        messages.userinfo_request(PROVIDER, access_token=Secret("a")),
+        messages.document_request(PROVIDER.jwks_uri),
+    ):
+        assert "application/json" == dict(request.headers)["Accept"]
+
+
 def test_userinfo_is_asked_with_the_token_in_the_header() -> None:
     """userinfo-bearer-header; a token never stands in an address."""
     found = messages.userinfo_request(PROVIDER, access_token=Secret("a.b.c"))
@@ -410,6 +489,10 @@ def test_revocation() -> None:
     found = messages.revoke_request(PROVIDER, CLIENT, token=Secret("r"))
     assert found is not None
     assert {"token": "r", "token_type_hint": "refresh_token"} == form(found)
+    assert ("POST", PROVIDER.revocation_endpoint) == (found.method, found.url)
+    access = messages.revoke_request(PROVIDER, CLIENT, token=Secret("a"), hint="access_token")
+    assert access is not None
+    assert {"token": "a", "token_type_hint": "access_token"} == form(access)
     assert "Authorization" in dict(found.headers)
     assert messages.revoke_request(replace(PROVIDER, revocation_endpoint=None), CLIENT, token=Secret("r")) is None
     messages.read_revoked(answer(b"", content_type=""))
@@ -477,6 +560,35 @@ def test_tokens() -> None:
     assert ("id.tok.en", "ref.resh.token") == (found.id_token.reveal(), found.refresh_token.reveal())
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *(
+            "application/json",
+            "Application/JSON",
+            "application/json ; charset=UTF-8",
+            'application/json; charset="utf-8"',
+        ),
+        *(" application/json ", "application/json;", "application/json; charset = utf-8"),
+    ],
+)
+def test_json_is_json_however_its_type_is_spelt(content_type: str) -> None:
+    """Case, spaces and quotes mean nothing there (RFC 9110 §8.3.1)."""
+    assert 120 == messages.read_tokens(answer(token_answer(), content_type=content_type)).expires_in
+
+
+def test_CB_09_how_long_lifetimes_and_tokens_may_be() -> None:
+    """Ten years; 8 KiB for an ID token, which travels in an address at sign-out."""
+    ten_years = 10 * 365 * 86_400
+    assert ten_years == messages.read_tokens(answer(token_answer(expires_in=ten_years))).expires_in
+    longest = messages.read_tokens(answer(token_answer(id_token="a" * 8192))).id_token
+    assert longest is not None
+    assert 8192 == len(longest.reveal())
+    assert (PSCAnswerRefused, "tokens_malformed") == outcome(
+        lambda: messages.read_tokens(answer(token_answer(refresh_expires_in=ten_years + 1)))
+    )
+
+
 @pytest.mark.parametrize("spelt", ["bearer", "BEARER", "BeArEr"])
 def test_CB_09_token_type_case_insensitivity(spelt: str) -> None:
     """Bearer in any case (FAPI token-type-case-insensitivity)."""
@@ -521,6 +633,12 @@ def test_CB_09_tokens_that_are_none(members: dict[str, object]) -> None:
         (answer(HTML, 200, "text/html"), (PSCUnavailable, "psc_page")),
         (answer(HTML, 200, "text/html; charset=utf-8"), (PSCUnavailable, "psc_page")),
         (answer(HTML, 404, "text/html"), (PSCUnavailable, "psc_page")),
+        (answer(HTML, 200, "Text/HTML ; charset=utf-8"), (PSCUnavailable, "psc_page")),
+        (answer(HTML, 200, "application/xhtml+xml"), (PSCUnavailable, "psc_page")),
+        (answer({"error": "invalid_grant"}, 499), (PSCDenied, "invalid_grant")),
+        (answer({"error": "invalid_grant"}, 399), (PSCAnswerRefused, "unexpected_status")),
+        (answer({"error": "invalid_grant"}, 429), (PSCUnavailable, "psc_error")),
+        (answer({"error": "invalid_grant"}, 200), (PSCAnswerRefused, "tokens_malformed")),
         (answer(b"", 503, ""), (PSCUnavailable, "psc_error")),
         (answer(b"", 429, ""), (PSCUnavailable, "psc_error")),
         (answer(b"", 302, ""), (PSCAnswerRefused, "unexpected_status")),
@@ -618,6 +736,8 @@ def test_documents() -> None:
     assert (PSCAnswerRefused, "not_found") == outcome(lambda: messages.document(answer(HTML, 404, "text/html")))
     assert (PSCUnavailable, "psc_page") == outcome(lambda: messages.document(answer(HTML, 200, "text/html")))
     assert (PSCAnswerRefused, "unexpected_status") == outcome(lambda: messages.document(answer(b"", 301, "")))
+    keys = {"status": 200, "content_type": "application/jwk-set+json"}
+    assert (PSCAnswerRefused, "not_json") == outcome(lambda: messages.read_tokens(answer(token_answer(), **keys)))
 
 
 @settings(max_examples=200, deadline=None)

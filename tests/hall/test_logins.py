@@ -372,6 +372,30 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert "refresh'" not in repr(again)
 
 
+def test_what_lies_in_the_store_is_written_as_earlier_versions_read_it() -> None:
+    """Two versions share one store while one takes over from the other: names, types and order are part of the promise."""
+    written = record_bytes(replace(RECORD, claims={"name": "Zoé"}))
+    document = json.loads(written)
+    assert isinstance(document.pop("identity"), dict)
+    assert {
+        "v": 1,
+        "claims": {"name": "Zoé"},
+        "sid": "sid-1",
+        "id_token": "id.token.x",
+        "refresh_token": "refresh",
+        "refresh_issued": NOW,
+        "refresh_lives": 1800,
+        "entered": ["dossier", "radio"],
+        "renewing": True,
+    } == document
+    assert '"claims":{"name":"Zoé"},"sid":"sid-1"'.encode() in written
+    listing = Listing("899700000042", "Zoé", "Martin", ("dossier", "radio"), "eidas1", "CARD", "192.0.2.7")
+    assert (
+        '{"subject":"899700000042","given_name":"Zoé","family_name":"Martin","acr":"eidas1","auth_mode":"CARD",'
+        '"address":"192.0.2.7","apps":["dossier","radio"]}'
+    ).encode() == listing_bytes(listing)
+
+
 def changed(**changes: object) -> bytes:
     document = json.loads(record_bytes(RECORD))
     for name, value in changes.items():

@@ -103,15 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts = [(module, part, asked.jobs) for module in modules for part in range(asked.jobs)]
         gone = set[int]().union(*pool.starmap(quickly, parts, 1))
         left = [number for number in range(len(TASKS)) if number not in gone]
-        gone.update(number for number, dead in zip(left, pool.imap(killed, left), strict=True) if dead)
-    made, dead = Counter(task.module for task in TASKS), Counter(TASKS[number].module for number in gone)
+        print(f"{len(TASKS)} mutants, of which {len(left)} want a process of their own", flush=True)
+        for number, dead in zip(left, pool.imap(killed, left), strict=True):
+            if dead:
+                gone.add(number)
+            else:
+                print(TASKS[number], "" if TASKS[number].name in known else "(NOT LISTED)", flush=True)
+    made, died = Counter(task.module for task in TASKS), Counter(TASKS[number].module for number in gone)
     lives = [task for number, task in enumerate(TASKS) if number not in gone]
-    for task in lives:
-        print(task, "" if task.name in known else "(NOT LISTED)")
     faults = [f"listed, and yet killed or gone: {name}" for name in sorted(known - {task.name for task in lives})]
     faults += [f"not listed: {task}" for task in lives if task.name not in known]
     print(f"\n{'module':<16}{'mutants':>8}{'killed':>8}{'':>8}")
-    for module, all_, some in (*((m, made[m], dead[m]) for m in modules), ("in sum", made.total(), dead.total())):
+    for module, all_, some in (*((m, made[m], died[m]) for m in modules), ("in sum", made.total(), died.total())):
         print(f"{module:<16}{all_:>8}{some:>8}{100 * some / max(1, all_):>7.1f}%")
         if 100 * some < ENOUGH * all_:
             faults.append(f"{module}: less than {ENOUGH} % killed")

@@ -8,7 +8,7 @@ records what it gets. After every case the five questions that hold for all of t
 `ask` writes one request as bytes. Alone, it is what a proxy asks the inner door about that request; through nginx, it is the request itself. What
 comes of it is judged at once, whatever the test asserts:
 
-(a) it passed only if a second account of the policy (`policy_model`) says so about the very path, method and person;
+(a) it passed only if a second account of the policy (tests/model) says so about the very path, method and person;
 (b) identity goes out on an allow alone, each header once at most, and it is that person's (nobody's on an open rule);
 (c) no ticket, token, code or secret stands in an answer, at the application, or in a log of ours or of nginx;
 (d) the process lives: somebody else's next good request is allowed, as that person;

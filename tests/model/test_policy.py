@@ -193,5 +193,14 @@ def test_the_model_is_a_second_witness() -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
     }
-    assert imported <= {"unicodedata", "collections.abc", "typing", "functools", "dataclasses", "urllib.parse", "model"}
+    assert imported <= {
+        "unicodedata",
+        "collections.abc",
+        "typing",
+        "functools",
+        "dataclasses",
+        "urllib.parse",
+        "model",
+        "model.session",
+    }
     assert sum(len(source.splitlines()) for source in sources) <= 600

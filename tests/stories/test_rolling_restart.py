@@ -56,7 +56,8 @@ async def _restarts(hospital: Hospital) -> None:
         starved += [seconds] if hospital.starved(seconds) else []
         assert not running.done(), f"the load ended before restart {number}"
     await running
-    if starved:
+    expected = {b"200 app sub=899700000001; rp": (RESTARTS * 3 + 1) * RATE}
+    if seen != expected and starved:
         # nginx waits five seconds for a check; a start is one second's work, if it is given that second.
         pytest.skip(f"this machine is too busy to tell: starts took {starved} s, less than a third of it at work")
-    assert {b"200 app sub=899700000001; rp": (RESTARTS * 3 + 1) * RATE} == seen
+    assert expected == seen

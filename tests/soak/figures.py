@@ -40,6 +40,8 @@ class Life:
 
 
 class Figures:
+    """Filled while the run goes on, read at its end."""
+
     def __init__(self, hospital: Hospital, world: World) -> None:
         self.hospital = hospital
         self.world = world
@@ -57,6 +59,7 @@ class Figures:
         self.psc_away: list[float] = []
         self.page = (0, 0.0)
         self.recovered = 0.0
+        self.probes = (0, 0.0)  # requests to PSC while it was away, in so many seconds
         self.flood: tuple[list[float], int, float] = ([], 0, 1.0)
         self.bogus = (0, 0.0)
         self.restarted = (0, 0, 0)
@@ -168,9 +171,13 @@ class Figures:
         away = quantile(self.psc_away, 0.99) * 1000
         row(
             "R5",
-            away <= 2 * max(p99, 5) and self.page[0] == 503 and self.page[1] <= 3 and self.recovered <= 5,
-            f"PSC away: p99 {away:.2f} ms, page {self.page[0]} after {self.page[1]:.2f} s, sign-ins {self.recovered:.2f} s after its return (4 h by the tests' clock)",
-            "p99 ≤ 2 × R4, 503 ≤ 3 s, ≤ 5 s",
+            away <= 2 * max(p99, 5)
+            and self.page[0] == 503
+            and self.page[1] <= 3
+            and self.recovered <= 5
+            and self.probes[0] <= self.probes[1] / 5 + 2,  # the two that find out
+            f"PSC away: p99 {away:.2f} ms, page {self.page[0]} after {self.page[1]:.2f} s, sign-ins {self.recovered:.2f} s after its return, {self.probes[0]} requests to it in {self.probes[1]:.0f} s (4 h by the tests' clock)",
+            "p99 ≤ 2 × R4, 503 ≤ 3 s, ≤ 5 s, ≤ 1 in 5 s",
         )
         times, asked, failed = self.restarted
         to_end, to_start = (max((each[part] for each in self.restarts), default=0.0) for part in (0, 1))

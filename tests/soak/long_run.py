@@ -7,10 +7,13 @@ asked about once more. Prints a line per figure of the reliability targets. Refu
 
 import asyncio
 import contextlib
+import datetime
 import gc
 import json
+import os
 import platform
 import random
+import re
 import resource
 import sqlite3
 import time
@@ -44,6 +47,8 @@ def professionals(count: int) -> list[Visitor]:
 
 
 class LongRun:
+    """One run: its people, its connections, its faults. `requests` 0: by time."""
+
     def __init__(self, hospital: Hospital, seconds: float, requests: int, people: int, seed: int) -> None:
         self.hospital = hospital
         self.seconds = seconds
@@ -54,13 +59,19 @@ class LongRun:
         self.over = False
         self.broken = 0  # faults so far
         self.calm = False  # no fault any more: the second half
-        self.trouble_signing_in = ""
+        self.trouble_signing_in = ""  # why a sign-in may fail now, and until when it could
+        self.trouble_end = 0.0
         self.signed_in: Counter[str] = Counter()  # acknowledged, by person
         self.signed_out: Counter[str] = Counter()
         self.pipes: list[Pipe] = []
         self.short = min(10.0, max(1.2, requests / 20_000 if requests else seconds / 15))
 
     # -- people ----------------------------------------------------------------------------------------------------------------
+
+    def excused(self, began: float) -> bool:
+        """Whether what began then and failed now met a fault on its way."""
+        world = self.world
+        return bool(self.trouble_signing_in or world.fault) or began < max(self.trouble_end, world.fault_end)
 
     async def arrive(self, visitor: Visitor) -> bool:
         visitor.busy = True
@@ -69,7 +80,7 @@ class LongRun:
         try:
             self.signed_in[visitor.subject] += await sign_in(self.hospital, visitor)
         except Unlucky as error:
-            excused = self.trouble_signing_in or self.world.fault
+            excused = self.excused(began)
             figures.sign_ins["excused" if excused else "failed"] += 1
             if not excused:
                 figures.note(f"sign-in failed: {error}")
@@ -84,6 +95,7 @@ class LongRun:
 
     async def leave(self, visitor: Visitor) -> None:
         """Until it is acknowledged, however often that takes."""
+        began = time.monotonic()
         visitor.busy = True
         self.world.leaves(visitor)
         try:
@@ -92,7 +104,7 @@ class LongRun:
                     if await sign_out(self.hospital, visitor):
                         self.signed_out[visitor.subject] += 1
                 except Unlucky as error:
-                    excused = self.trouble_signing_in or self.world.fault
+                    excused = self.excused(began)
                     self.figures.sign_outs["excused" if excused else "failed"] += 1
                     if not excused:
                         self.figures.note(f"sign-out failed: {error}")
@@ -336,7 +348,7 @@ class LongRun:
             await asyncio.sleep(1.5)
             await asyncio.to_thread(self.hospital.psc, "DELETE", "/faults")
         await asyncio.sleep(1)
-        self.trouble_signing_in = ""
+        self.trouble_signing_in, self.trouble_end = "", time.monotonic()
 
     async def fault_clock(self) -> None:
         """PSC's clock is 45 s off: people sign in as ever (R14)."""
@@ -399,6 +411,7 @@ class LongRun:
         figures.calm = calm.late
         await asyncio.to_thread(self.hospital.psc_stop)
         self.trouble_signing_in = "PSC away"
+        asked = await self.asked_of_psc()
         away = self._paced(False, 64)
         running = asyncio.create_task(away.run(seconds))
         began = time.monotonic()
@@ -411,13 +424,20 @@ class LongRun:
         figures.page = (int(page[9:12] or b"0"), time.monotonic() - began)
         await running
         figures.psc_away = away.late
+        figures.probes = (await self.asked_of_psc() - asked, time.monotonic() - began)
         await asyncio.to_thread(self.hospital.psc_start)
         began = time.monotonic()
         while not (await said(front, start, 15)).startswith(b"HTTP/1.1 303") and time.monotonic() < began + 20:
             await asyncio.sleep(0.05)
         figures.recovered = time.monotonic() - began
-        self.trouble_signing_in = ""
+        self.trouble_signing_in, self.trouble_end = "", time.monotonic()
         await self._flood(seconds)
+
+    async def asked_of_psc(self) -> int:
+        """Requests to PSC so far, by the program's own count."""
+        got = await said(self.hospital.inner, b"GET /metrics HTTP/1.1\r\nHost: inner\r\nConnection: close\r\n\r\n")
+        lines = [line for line in got.splitlines() if line.startswith(b"psc_forward_auth_psc_requests_total{")]
+        return int(sum(float(line.rpartition(b" ")[2]) for line in lines))
 
     async def _flood(self, seconds: float) -> None:
         """Strangers with another forged ticket each time, on 16 connections, beside the steady rate; then their memory is looked at."""
@@ -563,8 +583,10 @@ async def _live(hospital: Hospital, seconds: float, requests: int, people: int, 
 def run(folder: Path, seconds: float, requests: int, people: int, seed: int) -> int:
     """-> exit code."""
     length = f"{requests} requests" if requests else f"{seconds:.0f} s"
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(
-        f"soak: {length}, {people} people, seed {seed}; {platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        f"soak of {length}, {people} people, seed {seed}, {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC: {model[1] if model else platform.machine()},"
+        f" {os.cpu_count()} cores, {platform.system()} {platform.release().split('-')[0]}, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}",
         flush=True,
     )
     with Hospital(folder) as hospital, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

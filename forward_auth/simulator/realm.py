@@ -41,7 +41,7 @@ class Client:
 
     `post_logout_redirect_uris` None: anything on the origin of a redirect URI. `jwks`: the public keys of a client that
     signs its own assertion (private_key_jwt). `tls_subject`: the common name of its certificate (tls_client_auth; needs a
-    simulator started with TLS). `refresh_tokens` False: none is issued.
+    simulator started with TLS).
     """
 
     client_id: str

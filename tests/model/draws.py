@@ -124,7 +124,7 @@ def toml_rules(app: str, rules: Sequence[Rule], lists: dict[str, Sequence[str]])
 # -- people ------------------------------------------------------------------------------------------------------------
 
 
-def a_person(random: Random, structure_names: bool = True) -> Person:
+def a_person(random: Random) -> Person:
     """Somebody, but for the time of the authentication. Situations differ in the name of their structure."""
     situations = []
     for number in range(random.choice((0, 1, 1, 1, 2, 2, 3))):

@@ -33,9 +33,9 @@ def told(person: Mapping[str, Any], index: int | None) -> dict[str, str]:
     def value(source: str, key: str) -> str:
         if source == "rpps":
             subject = person["national_id"]
-            return subject[1:] if len(subject) == 12 and subject.isdecimal() and subject.startswith("8") else ""
+            return str(subject[1:]) if len(subject) == 12 and subject.isdecimal() and subject.startswith("8") else ""
         if source == "name":  # of exercise where PSC gives them, else civil
-            return situation.get(key) or person[key]
+            return str(situation.get(key) or person[key])
         if source == "nothing":
             return ""
         return str((person if source == "person" else situation).get(key, ""))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from running import CLIENT, Answer, Browser, Clock, Doors, SimulatorThread, configuration, shared_key
+from running import CLIENT, Browser, Clock, Doors, SimulatorThread, configuration, shared_key
 
 from forward_auth.simulator import Lifetimes, Simulator
 
@@ -137,4 +137,4 @@ class Clinic:
         return ""
 
 
-__all__ = ["Answer", "Clinic", "Node"]
+__all__ = ["Clinic", "Node"]

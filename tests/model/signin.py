@@ -125,7 +125,8 @@ class World:
         simple = method in ("GET", "HEAD")
         to = url if simple else f"{parts.scheme}://{parts.netloc}/"
         wanted = {"to": to} if simple else {"to": to, "lost": "1"}
-        may, must = set(), set()
+        may: set[str] = set()
+        must: set[str] = set()
         ended = self.sessions.tickets.get((browser, parts.netloc))
         if step_up:
             must.add("max_age")

@@ -33,8 +33,7 @@ from forward_auth.errors import ForwardAuthError
 
 SECRET_BYTES: Final = 32
 _TAG_BYTES: Final = 15
-_TICKET_BYTES: Final = 1 + SECRET_BYTES + _TAG_BYTES
-TICKET_LENGTH: Final = 64
+TICKET_LENGTH: Final = 64  # in base64: key id, secret and tag are 48 bytes
 _BODY_LENGTH: Final = 44  # of which the rest is the tag: both are whole groups of base64
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")

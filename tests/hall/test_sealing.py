@@ -207,6 +207,12 @@ def test_ids_go_round_without_meeting() -> None:
     """After 255 comes the next free one."""
     keys = [new_key(NOW, id_) for id_ in (255, 0, 1)]
     assert [2, 255, 0, 1] == [key.id for key in rotated(keys, NOW, keep=100)]
+    assert [1, 255, 0] == [key.id for key in rotated(keys[:2], NOW, keep=100)]
+
+
+def test_COOK_09_the_id_of_a_key_that_was_dropped_is_not_used_for_the_next() -> None:
+    """Whoever still has a ticket of it is told at once that it is not ours, without a tag being computed."""
+    assert [4, 3, 2] == [key.id for key in rotated([new_key(NOW, 3), new_key(NOW, 2)], NOW, keep=100)]
 
 
 def test_a_ring_shows_ids_and_no_key() -> None:

@@ -75,14 +75,14 @@ def quickly(module: str, part: int, parts: int) -> set[int]:
     """Those of a module, every `parts`-th, that its nearest tests kill where they have been collected already."""
     codes = {number: task.code for number, task in enumerate(TASKS) if task.module == module and number % parts == part}
     source = (ROOT / f"forward_auth/{module}.py").read_text("utf-8")
-    return quick(dotted(module), source, codes, tests_of(module, 0), 30 + 10 * BASELINE[module, 0])
+    return quick(dotted(module), source, codes, tests_of(module, 0), 5 + 3 * BASELINE[module, 0])
 
 
 def killed(number: int) -> bool:
     """Whether some test of the plan notices this mutant in a fresh process, or never ends with it."""
     module, code = TASKS[number].module, TASKS[number].code
     for stage in range(len(PLAN[module])):
-        seconds = 30 + 10 * BASELINE[module, stage]
+        seconds = 5 + 3 * BASELINE[module, stage]
         if trial(dotted(module), code, tests_of(module, stage), EXAMPLES[stage > 0], seconds)[0]:
             return True
     return False

@@ -8,6 +8,7 @@ import gc
 import importlib
 import inspect
 import os
+import resource
 import select
 import signal
 import sys
@@ -81,11 +82,11 @@ class _Collected:
                 continue  # a line outside of functions
             pid = os.fork()
             if pid == 0:
-                os.setsid()
+                _limited(self.seconds)
                 for name, part in changed.items():
                     live[name].__code__ = part
                 return None  # to the tests
-            if _watched(pid, self.seconds) in (1, 2, -signal.SIGKILL):
+            if _watched(pid, self.seconds) in (1, 2, -signal.SIGKILL, -signal.SIGXCPU):
                 self.killed.add(number)
         return True
 
@@ -126,7 +127,7 @@ def trial(
     if pid == 0:
         status = 70
         try:
-            os.setsid()
+            _limited(seconds)
             assert "forward_auth" not in sys.modules, "a fresh process knows nothing of ours"
             if code is not None:
                 sys.meta_path.insert(0, _Instead(module, code, Path(_path(module))))
@@ -148,10 +149,16 @@ def _run(tests: Sequence[str], plugins: Sequence[object]) -> int:
     )
 
 
+def _limited(seconds: float) -> None:
+    """This process is its own session's, and ends when it has worked, not waited, for so long: a machine that is busy is no mistake."""
+    os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+
+
 def _watched(pid: int, seconds: float) -> int:
     """The exit status of that process; -SIGKILL when it took too long. What it started goes with it."""
     descriptor = os.pidfd_open(pid)
-    select.select([descriptor], [], [], seconds)
+    select.select([descriptor], [], [], 60 + 10 * seconds)
     os.close(descriptor)
     try:
         os.killpg(pid, signal.SIGKILL)

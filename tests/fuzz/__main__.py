@@ -125,24 +125,34 @@ def show(name: str, path: Path) -> None:
 
 
 def keep(names: Sequence[str]) -> None:
-    """libFuzzer's merge: of corpus and finds the smallest set that reaches all that both reach; the seeds stay."""
+    """Of what the runs have reached, smallest first, each input that takes a turn in our code which no input before it has taken."""
+    import coverage
+
+    with_branches = coverage.Coverage(branch=True, source=["forward_auth"], data_file=None)
+    with_branches.start()
+    from fuzz import fuzz_targets
+
+    logging.disable(logging.CRITICAL)
+    taken: set[tuple[str, tuple[int, int]]] = set()
+
+    def turns(data: bytes) -> set[tuple[str, tuple[int, int]]]:
+        with_branches.erase()
+        with_branches.start()
+        fuzz_targets.TARGETS[name](data)
+        with_branches.stop()
+        found = with_branches.get_data()
+        return {(file, arc) for file in found.measured_files() for arc in found.arcs(file) or ()}
+
     for name in names:
-        corpus, merged = HERE / "corpus" / name, RUN / f"{name}-merged"
-        merged.mkdir(parents=True, exist_ok=True)
-        for path in merged.iterdir():
-            path.unlink()
-        subprocess.run(
-            command(name, "-merge=1", "-max_len=4096", str(merged), str(corpus), str(RUN / name)),
-            check=True, capture_output=True, cwd=ROOT,
-        )  # fmt: skip
-        have = {path.read_bytes() for path in corpus.iterdir()}
-        room = KEPT // 9 - sum(len(data) for data in have)
-        for data in sorted({path.read_bytes() for path in merged.iterdir()} - have, key=len):
-            room -= len(data)
-            if room < 0:
-                break
-            (corpus / hashlib.sha256(data).hexdigest()[:12]).write_bytes(data)
-        print(f"{name}: {len(list(corpus.iterdir()))} inputs")
+        have = fuzz_targets.corpus(name)
+        taken = set().union(*(turns(data) for data in have))
+        room = KEPT // len(names) - sum(len(data) for data in have)
+        for data in sorted({path.read_bytes() for path in (RUN / name).iterdir()} - set(have), key=len):
+            if len(data) <= min(room, fuzz_targets.LARGEST) and not (new := turns(data)) <= taken:
+                taken |= new
+                room -= len(data)
+                (HERE / "corpus" / name / hashlib.sha256(data).hexdigest()[:12]).write_bytes(data)
+        print(f"{name}: {len(fuzz_targets.corpus(name))} inputs", flush=True)
 
 
 def main(arguments: Sequence[str]) -> int:

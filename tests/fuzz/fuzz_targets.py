@@ -334,7 +334,8 @@ def discovery(data: bytes) -> None:
         address = getattr(found, name)
         must(address is None or address == said[name], f"{name} is not what it says")
         must(address is None or address.lower().startswith("https://"), f"{name} without TLS: {address}")
-        must(address is None or not re.search(r"[\s\\@#]", address), f"{name}: {address!r}")
+        must(address is None or not re.search(r"[\s\\#]", address), f"{name}: {address!r}")
+        must(address is None or "@" not in urlsplit(address).netloc, f"{name}: {address!r}")
 
 
 _PLACE: Final[list[Path]] = []

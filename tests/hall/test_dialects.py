@@ -377,6 +377,15 @@ def test_a_step_up_says_what_the_rule_asks_for() -> None:
     assert {"to": f"{ORIGIN}/x", "why": "ended"} == ended[1]
 
 
+def test_RED_12_everything_in_the_address_is_escaped() -> None:
+    """Not even a slash is left as it is: whatever a target or a level holds, proxies and logs see one parameter."""
+    asked = an_original(path=b"/a/b", query=b"c=/d&to=e", **VISIT)
+    answer = FORWARD.speak(SignIn(Why.STEP_UP, "app", ("eidas1", "a/b"), 900), asked)
+    assert (
+        "https://auth.hopital.example/psc/start?to=https%3A%2F%2Fapp.example.org%2Fa%2Fb%3Fc%3D%2Fd%26to%3De&max_age=900&acr=eidas1%20a%2Fb"
+    ) == head_of(answer)[1]["location"]
+
+
 @pytest.mark.parametrize(
     ("referer", "expected"),
     [

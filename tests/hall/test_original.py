@@ -292,6 +292,7 @@ def test_PATH_07_a_malformed_path_has_no_reading(raw: bytes) -> None:
 
 def test_the_longest_path_is_still_read() -> None:
     """Exactly LONGEST_PATH bytes is a path."""
+    assert 8192 == LONGEST_PATH
     assert read_path(b"/" + b"a" * (LONGEST_PATH - 1)) is not None
 
 

@@ -18,6 +18,7 @@ from forward_auth.sealing import (
     RingError,
     RingKey,
     from_text,
+    has_ticket_form,
     new_key,
     open_record,
     read_ring,
@@ -94,6 +95,14 @@ def test_COOK_02_a_ticket_of_another_ring_is_refused() -> None:
     assert RING.read_ticket(text, "ticket", HOST) is None
 
 
+def test_the_form_of_a_ticket_says_nothing_of_who_made_it() -> None:
+    """64 characters of one alphabet: a stranger's may have it, and nothing shorter, longer or with a mark in it does."""
+    assert all(has_ticket_form(RING.new_ticket("ticket", HOST)[0].encode()) for _ in range(50))
+    assert has_ticket_form(b"AZaz09-_" * 8)
+    for other in (b"", b"A" * 63, b"A" * 65, b"A" * 63 + b"\r", b"A" * 63 + b"=", b"A" * 63 + b"+", b"\xe9" * 64):
+        assert not has_ticket_form(other)
+
+
 # -- login keys --------------------------------------------------------------------------------------------------------
 
 
@@ -136,6 +145,8 @@ def test_a_record_opens_as_its_own_login_and_version_only() -> None:
 def test_INT_01_a_seal_opens_for_its_purpose_and_place_only() -> None:
     """Every bit flip, every cut, another purpose, another place, another ring: NotOurs, and the error names no content."""
     sealed = RING.seal("state", b"plain", b"cookie-1")
+    assert b"" == RING.open("state", RING.seal("state", b""))
+    assert "not_ours: why" == str(NotOurs("why"))
     assert b"plain" == RING.open("state", sealed, b"cookie-1")
     assert sealed != RING.seal("state", b"plain", b"cookie-1")
     for purpose, place in (("state", b"cookie-2"), ("state", b""), ("listing", b"cookie-1"), ("", b"cookie-1")):
@@ -194,6 +205,7 @@ def test_COOK_09_after_a_rotation_the_old_key_still_opens_and_the_new_one_seals(
 def test_COOK_09_a_rotation_adds_a_key_and_drops_what_was_retired_long_ago() -> None:
     """The grace counts from the day a key was replaced; with none, everybody signs in again."""
     first = (new_key(NOW),)
+    assert (32, NOW, None) == (len(first[0].secret), first[0].created, first[0].retired)
     second = rotated(first, NOW + 10, keep=100)
     assert [(2, None), (1, NOW + 10)] == [(key.id, key.retired) for key in second]
     assert first[0].secret == second[1].secret
@@ -212,7 +224,7 @@ def test_ids_go_round_without_meeting() -> None:
 
 def test_COOK_09_the_id_of_a_key_that_was_dropped_is_not_used_for_the_next() -> None:
     """Whoever still has a ticket of it is told at once that it is not ours, without a tag being computed."""
-    assert [4, 3, 2] == [key.id for key in rotated([new_key(NOW, 3), new_key(NOW, 2)], NOW, keep=100)]
+    assert [6, 5, 2] == [key.id for key in rotated([new_key(NOW, 5), new_key(NOW, 2)], NOW, keep=100)]
 
 
 def test_a_ring_shows_ids_and_no_key() -> None:
@@ -224,9 +236,9 @@ def test_a_ring_shows_ids_and_no_key() -> None:
 
 def test_a_ring_needs_keys_with_ids_of_their_own() -> None:
     """An empty one seals nothing."""
-    with pytest.raises(RingError, match="empty"):
+    with pytest.raises(RingError, match=r"keys: .*empty"):
         KeyRing([])
-    with pytest.raises(RingError, match="same id"):
+    with pytest.raises(RingError, match=r"keys: .*same id"):
         KeyRing([new_key(NOW), new_key(NOW)])
 
 
@@ -237,6 +249,13 @@ def test_a_ring_needs_keys_with_ids_of_their_own() -> None:
 def test_text_and_bytes_are_one_to_one(raw: bytes) -> None:
     """There and back."""
     assert raw == from_text(to_text(raw))
+
+
+def test_how_long_a_sealed_text_may_be() -> None:
+    """64 KiB of text, and not one character more."""
+    assert 49_152 == len(from_text("A" * 65_536))
+    with pytest.raises(NotOurs):
+        from_text("A" * 65_538)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +299,7 @@ def test_a_ring_file_is_never_overwritten_by_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     first, second = (new_key(NOW),), (new_key(NOW),)
     write_ring(path, first, replace=False)
-    with pytest.raises(RingError, match=r"never overwritten.*keys rotate"):
+    with pytest.raises(RingError, match=r"keys_exist: .*never overwritten.*keys rotate"):
         write_ring(path, second, replace=False)
     assert first == read_ring(path)
     write_ring(path, second, replace=True)
@@ -290,7 +309,11 @@ def test_a_ring_file_is_never_overwritten_by_a_new_one(tmp_path: Path) -> None:
 
 def test_a_ring_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     """And leaves nothing behind."""
-    with pytest.raises(RingError, match=r"missing/keys: cannot be written \(No such file or directory\)"):
+    (tmp_path / "a directory").mkdir()
+    with pytest.raises(RingError, match=r"^keys: .*a directory: cannot be written"):
+        write_ring(tmp_path / "a directory", (new_key(NOW),), replace=True)
+    (tmp_path / "a directory").rmdir()
+    with pytest.raises(RingError, match=r"^keys: .*missing/keys: cannot be written \(No such file or directory\)"):
         write_ring(tmp_path / "missing" / "keys", (new_key(NOW),), replace=True)
     assert [] == list(tmp_path.iterdir())
 
@@ -309,6 +332,7 @@ def test_a_ring_that_cannot_be_written_says_where(tmp_path: Path) -> None:
         (f"256 {NOW} - {GOOD}\n", ":1: key shorter than 32 bytes or id above 255"),
         (f"1 {NOW} - {'A' * 43}\n", ":1: the key is not random"),
         (f"1 {NOW} - {to_text(b'changeme' * 4)}\n", ":1: the key is not random"),
+        (f"1 {NOW} - {to_text(bytes((*range(7), 0)) * 4)}\n", ":1: the key is not random"),
         (f"1 {NOW} - {to_text(b'exampleexampleexampleexampleexam')}\n", ":1: the key is not random"),
     ],
 )
@@ -319,6 +343,7 @@ def test_LIFE_06_a_ring_file_with_a_mistake_is_refused_with_its_line(
     path = kept(tmp_path / "keys", content)
     with pytest.raises(RingError) as caught:
         read_ring(path)
+    assert "keys" == caught.value.code
     assert str(path) in caught.value.detail
     assert sentence in caught.value.detail
     assert "psc-forward-auth keys new" in caught.value.detail
@@ -326,11 +351,18 @@ def test_LIFE_06_a_ring_file_with_a_mistake_is_refused_with_its_line(
         assert len(word) < 40 or word not in str(caught.value)
 
 
+def test_a_ring_file_may_have_spaces_around_its_lines_and_the_last_id(tmp_path: Path) -> None:
+    """Whoever edits it by hand does no harm by an empty line; eight different bytes are the least that looks random."""
+    eight = bytes(range(8)) * 4
+    path = kept(tmp_path / "keys", f"  # a note\n   \n\t255 {NOW} - {to_text(eight)}  \n".replace("  #", "#"))
+    assert (RingKey(255, NOW, None, eight),) == read_ring(path)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o622, 0o601])
 def test_LIFE_06_a_ring_file_for_others_is_refused(tmp_path: Path, mode: int) -> None:
     """Any bit for group or others."""
     path = kept(tmp_path / "keys", f"1 {NOW} - {GOOD}\n", mode)
-    with pytest.raises(RingError, match="readable by others; run: chmod 600"):
+    with pytest.raises(RingError, match=r"^keys: .*readable by others; run: chmod 600"):
         read_ring(path)
     assert 1 == len(read_ring(path, mode_of=lambda _: 0o600))
 
@@ -338,5 +370,5 @@ def test_LIFE_06_a_ring_file_for_others_is_refused(tmp_path: Path, mode: int) ->
 def test_LIFE_06_a_ring_file_that_is_none_says_how_to_make_one(tmp_path: Path) -> None:
     """Absent, a directory, binary."""
     for path in (tmp_path / "absent", tmp_path, kept(tmp_path / "binary", b"\xff\xfe")):
-        with pytest.raises(RingError, match=r"cannot be read.*keys new"):
+        with pytest.raises(RingError, match=r"^keys: .*cannot be read.*keys new"):
             read_ring(path)

@@ -92,6 +92,8 @@ def _out_of_sight(node: ast.AST) -> bool:
     match node:
         case ast.Assert() | ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
             return True
+        case ast.JoinedStr():
+            return _is_prose(node)
         case ast.Expr(value=ast.Call(func=ast.Attribute(value=value))) if ast.unparse(value) in ("log", "self._log"):
             return True
         case ast.FunctionDef(name=name) | ast.Assign(targets=[ast.Name(id=name)]) if name in SILENT:
@@ -136,7 +138,7 @@ def _expressions(node: ast.AST) -> Iterator[ast.expr]:
             yield ast.Constant(not value)
         case ast.Constant(value=int(value) | float(value)):
             yield ast.Constant(value + 1)
-        case ast.Constant(value=str(value)) if not PROSE.search(value):
+        case ast.Constant(value=str(value)) if not _is_prose(node):
             yield ast.Constant("" if value else "X")
         case ast.Constant(value=bytes(value)):
             yield ast.Constant(b"" if value else b"X")
@@ -162,8 +164,15 @@ def _expressions(node: ast.AST) -> Iterator[ast.expr]:
                 yield func.value
             for at in range(len(keywords)):
                 yield _copy(node, keywords=[*keywords[:at], *keywords[at + 1 :]])
-            if len(args) > 1:
+            if len(args) > 1 and not _is_prose(args[-1]):
                 yield _copy(node, args=args[:-1])
+
+
+def _is_prose(node: ast.AST) -> bool:
+    """A sentence for people."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    text = "".join(str(each.value) if isinstance(each, ast.Constant) else "0" for each in parts)
+    return isinstance(node, ast.JoinedStr | ast.Constant) and PROSE.search(text) is not None
 
 
 def _is_not(node: ast.AST) -> bool:

@@ -23,6 +23,8 @@ def names(body: bytes) -> set[str]:
 BAD_KEYS = {
     "symmetric": {"kty": "oct", "kid": "bad", "k": "AAAA"},
     "elliptic": {"kty": "EC", "kid": "bad", "crv": "P-256", "x": "AA", "y": "AA"},
+    "RSA under another type": jwk(kid="bad", kty="EC"),
+    "RSA under no type": jwk(kid="bad", kty=DROP),
     "for encryption": jwk(kid="bad", use="enc"),
     "for another algorithm": jwk(kid="bad", alg="RS512"),
     "for PS256": jwk(kid="bad", alg="PS256"),
@@ -136,6 +138,7 @@ def test_the_largest_that_is_read() -> None:
     assert {"one"} == names(jwks(jwk(n=forge.number((1 << 2048) - 1))))
     assert {"one"} == names(jwks(jwk(e=forge.number((1 << 32) - 1))))
     assert {"k"} == names(jwks(jwk(kid="k")))
+    assert {"one"} == names(jwks(jwk(e="AAAAAQAB")))
 
 
 def test_keys_without_a_name() -> None:
@@ -390,6 +393,29 @@ def test_IDP_07_no_set_at_start() -> None:
         assert (await keys.current()).find("one")
 
     run(story, DOWN)
+
+
+def test_IDP_07_who_comes_while_a_fetch_is_under_way_waits_for_it() -> None:
+    """Also a moment after one in vain; and a token that names a key when no set was ever seen fetches the first."""
+
+    async def story(keys: SigningKeys, source: Source, clock: Clock) -> None:
+        with pytest.raises(PSCUnavailable):
+            await keys.current()
+        source.answer, source.gate = jwks(), asyncio.Event()
+        under_way = asyncio.create_task(keys.refresh())
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(keys.current())
+        await asyncio.sleep(0)
+        source.gate.set()
+        assert await under_way is await waiting
+
+    async def first(keys: SigningKeys, source: Source, clock: Clock) -> None:
+        found = await keys.newer(KeySet())
+        assert found is not None
+        assert found.find("one")
+
+    run(story, DOWN)
+    run(first)
 
 
 def test_an_unchanged_set_is_the_same_set() -> None:

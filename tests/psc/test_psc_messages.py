@@ -123,6 +123,15 @@ def test_metadata_without_an_endpoint(name: str) -> None:
     assert (PSCAnswerRefused, "metadata_malformed") == outcome(lambda: read(**{name: None}))
 
 
+@pytest.mark.parametrize("address", ["http://wallet.example/auth", "javascript:alert(1)", "https://a@b.example/", ""])
+def test_IDP_09_the_page_where_people_sign_in_is_secure_too(address: str) -> None:
+    """It may be on another host than the issuer's, but never in the clear, with or without an address for the end of a session."""
+    for more in ({}, {"end_session_endpoint": DROP}):
+        assert (PSCAnswerRefused, "endpoint_insecure") == outcome(
+            lambda more=more: read(authorization_endpoint=address, **more)
+        )
+
+
 def test_where_a_session_may_be_ended() -> None:
     """At the issuer or at the wallet, nowhere else: the browser brings an ID token there."""
     assert read(end_session_endpoint="https://wallet.bas.psc.esante.gouv.fr/logout").end_session_endpoint is not None
@@ -347,7 +356,7 @@ PERSONS = (
 def test_every_error_of_the_specifications_is_known_by_its_name(code: str) -> None:
     """RFC 6749, 6750, 7009, OpenID Core, CIBA: the log says what PSC said, and whose doing it is."""
     found = messages.denied(code, "x")
-    assert (PSCDenied, code) == (type(found), found.code)
+    assert (PSCDenied, code, "x") == (type(found), found.code, found.detail)
     assert (Fault.OPERATOR if code in OPERATORS else Fault.PERSON) == found.fault
 
 
@@ -733,6 +742,7 @@ def test_documents() -> None:
     """Metadata and keys come as JSON, keys also under their own type; a 404 can be told apart."""
     assert b"{}" == messages.document(answer(b"{}"))
     assert b"{}" == messages.document(answer(b"{}", content_type="application/jwk-set+json"))
+    assert b"{}" == messages.document(answer(b"{}", content_type="application/jwk-set+json ; charset=utf-8"))
     assert (PSCAnswerRefused, "not_found") == outcome(lambda: messages.document(answer(HTML, 404, "text/html")))
     assert (PSCUnavailable, "psc_page") == outcome(lambda: messages.document(answer(HTML, 200, "text/html")))
     assert (PSCAnswerRefused, "unexpected_status") == outcome(lambda: messages.document(answer(b"", 301, "")))

@@ -20,8 +20,6 @@ PLAN: Final[Mapping[str, Sequence[Sequence[str]]]] = {
     "sealing": [("hall/test_sealing.py",), ("hall/test_gate.py",)],
     "psc/messages": [("psc/test_psc_messages.py",), ("psc/test_psc_client.py",)],
     "psc/keys": [("psc/test_psc_keys.py",), ("psc/test_psc_tokens.py",)],
-    "inner/check": [SAMPLES, ("inner/test_inner_closed.py", "inner/test_inner_life.py", "inner/test_inner_heads.py")],
-    "inner/heads": [("inner/test_inner_heads.py",)],
 }
 
 Name = tuple[str, str, str, str]  # module, function, text of the line, change

@@ -45,6 +45,17 @@ def test_SESS_05_a_login_is_over_at_its_instants(now: float, seen: float, expect
     assert expected is a_login(seen=seen).over(now)
 
 
+def test_a_login_is_what_it_was_made_of() -> None:
+    """Every fact stands under its name; nothing is decided, entered or waiting yet."""
+    login = a_login(
+        3, key=b"k" * 32, sid="sid", auth_time=NOW - 1, created=NOW - 2, seen=NOW - 3, lapses=7, renew_after=5
+    )
+    assert (b"k" * 32, "sid", NOW - 1, NOW - 2) == (login.key, login.sid, login.auth_time, login.created)
+    assert (NOW - 3, NOW - 3, 7, 5) == (login.seen, login.touched, login.lapses, login.renew_after)
+    assert (False, 0, {}, [], {}) == (login.ended, login.check_after, login.decisions, login.places, login.passes)
+    assert (frozenset(), None, None) == (a_login().entered, a_login().lapses, a_login().renew_after)
+
+
 def test_a_login_that_ended_is_over() -> None:
     """Whatever its limits say; and its repr tells no secret."""
     login = a_login(key=b"k" * 32)
@@ -57,6 +68,7 @@ def test_a_login_that_ended_is_over() -> None:
     ("changes", "now", "expected"),
     [
         ({}, NOW, NOW + 30),
+        ({"idle": 36_000, "ends": NOW + 90_000}, NOW, NOW + 30),
         ({"idle": 60}, NOW, NOW + 1),
         ({"idle": 10}, NOW, NOW + 1),
         ({"ends": NOW + 7}, NOW, NOW + 7),

@@ -75,6 +75,7 @@ def test_a_login_that_ended_is_over() -> None:
         ({"idle": 0}, NOW, NOW),
         ({"renew_after": NOW + 5}, NOW, NOW + 5),
         ({"renew_after": NOW + 50}, NOW, NOW + 30),
+        ({"renew_after": NOW}, NOW, NOW + 30),  # it has just been asked for
         ({"renew_after": NOW - 5}, NOW, NOW + 30),  # it is under way already
     ],
 )
@@ -198,6 +199,24 @@ def test_a_newer_state_replaces_the_older_everywhere() -> None:
     assert [new, new, new] == [memory.find(a, b"t1"), memory.find(b, b"t2"), memory.find(a, b"t3")]
     assert (NOW + 100, {"a": [NOW]}, {"dossier", "radio"}, {}) == (new.seen, new.passes, new.entered, new.decisions)
     assert (True, []) == (old.ended, old.places)
+
+
+def test_SESS_03_a_newer_state_that_comes_by_a_ticket_already_known_can_be_ended() -> None:
+    """It is the one that is found by its id from then on."""
+    memory = Memory()
+    host = memory.host("a")
+    memory.remember(host, b"t1", a_login(1))
+    new = memory.remember(host, b"t1", a_login(1, version=2))
+    assert [new] == list(memory)
+    assert new is memory.forget(new.id)
+    assert memory.find(host, b"t1") is None
+
+
+def test_CACHE_03_news_that_nobody_takes_is_bounded() -> None:
+    """Ten thousand entries wait for the audit trail, and the newest stay."""
+    memory, login = Memory(), a_login()
+    memory.news.extend((str(number), login) for number in range(10_001))
+    assert (10_000, "10000") == (len(memory.news), memory.news[-1][0])
 
 
 def test_a_replacement_of_nobody_known_or_of_nothing_newer_changes_nothing() -> None:

@@ -212,6 +212,25 @@ def test_SESS_03_a_newer_state_that_comes_by_a_ticket_already_known_can_be_ended
     assert memory.find(host, b"t1") is None
 
 
+def test_CACHE_03_who_has_left_takes_no_room_and_makes_none() -> None:
+    """Ended logins push nobody into the older generation, and do not let the young one grow beyond its half."""
+    memory = Memory(6)
+    host = filled(memory, 1)
+    for number in range(2, 30):
+        filled(memory, 1, number)
+        assert [] == getattr(memory.forget(number.to_bytes(16, "big")), "places", None)
+        assert [b"ticket-1"] == list(host.live)
+    filled(memory, 2, 30)
+    assert 3 == len(host.live)
+    filled(memory, 1, 32)
+    assert ([b"ticket-32"], 3) == (list(host.live), len(host.old))
+    memory = Memory(6)
+    host = filled(memory, 1)
+    memory.forget((1).to_bytes(16, "big"))
+    filled(memory, 3, 2)
+    assert 3 == len(host.live)
+
+
 def test_CACHE_03_news_that_nobody_takes_is_bounded() -> None:
     """Ten thousand entries wait for the audit trail, and the newest stay."""
     memory, login = Memory(), a_login()
@@ -401,6 +420,8 @@ def test_a_record_comes_back_as_it_was() -> None:
     assert replace(RECORD, **hidden) == replace(again, **hidden)  # type: ignore[arg-type]
     assert "id.token.x" not in repr(again)
     assert "refresh'" not in repr(again)
+    fresh = Record(a_person(), {}, "sid", Secret("i"), Secret("r"), NOW, 1800)
+    assert (frozenset(), False) == (fresh.entered, fresh.renewing)
 
 
 def test_what_lies_in_the_store_is_written_as_earlier_versions_read_it() -> None:

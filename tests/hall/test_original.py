@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from forward_auth.original import (
     LONGEST_PATH,
     Original,
+    _read_origin,
     _read_path_with_care,
     exact_form,
     fold,
@@ -93,6 +94,21 @@ def test_HDR_07_an_authority_with_two_readings_has_none(authority: bytes) -> Non
 def test_an_address_of_the_longest_name_is_still_read() -> None:
     """255 bytes of name and a port are what DNS and TCP allow."""
     assert f"{'a' * 255}:65535" == read_authority(b"A" * 255 + b":65535", "https")
+    assert f"https://{'a' * 255}:65535" == read_origin(b"https", b"A" * 255 + b":65535")
+    assert [None, None] == [read_authority(each, "https") for each in (b"a" * 262, b"")]
+
+
+def test_CACHE_03_what_is_too_long_to_be_an_origin_is_not_remembered() -> None:
+    """Whatever a stranger sends as scheme or host, no large key stays in memory."""
+    before = _read_origin.cache_info()
+    for scheme, authority in (
+        (b"httpss", b"a"),
+        (b"https" * 1000, b"a"),
+        (b"https", b"a" * 262),
+        (b"x" * 6, b"a" * 9000),
+    ):
+        assert read_origin(scheme, authority) is None
+    assert before == _read_origin.cache_info()
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))

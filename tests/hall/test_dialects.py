@@ -350,6 +350,15 @@ def test_a_refused_visitor_reads_a_page_where_the_proxy_hands_it_on() -> None:
     assert isinstance(FORWARD.speak(Refuse(Because.NO_RULE), an_original(**VISIT)), bytes)
 
 
+def test_what_is_no_page_visit_gets_no_page() -> None:
+    """A script is answered by status and header: a page in the middle of its data helps nobody."""
+    script = an_original(sec_fetch_mode=b"cors")
+    for decision, status in ((REFUSE, 403), (Refuse(Because.OURS, reference="ABCD-EFGH"), 503)):
+        answer = FORWARD.speak(decision, script)
+        assert isinstance(answer, bytes)
+        assert status == head_of(answer)[0]
+
+
 @pytest.mark.parametrize(("reference", "shown"), [("", b"-"), ("ABCD-EFGH", b"ABCD-EFGH")])
 def test_our_own_fault_is_said_to_be_ours(reference: str, shown: bytes) -> None:
     """503, and the page says to try again, with or without a reference."""
@@ -432,6 +441,7 @@ def test_each_address_has_its_own_dialect() -> None:
     assert {b"/auth/nginx": "nginx", b"/auth/ingress-nginx": "ingress-nginx", b"/auth/forward": "forward"} == {
         address: dialect.name for address, dialect in ALL.items()
     }
+    assert [True, False, True] == [dialect.forwarded for dialect in (NGINX, INGRESS, FORWARD)]
 
 
 VALUES = st.one_of(

@@ -67,7 +67,7 @@ class Navigation(Enum):
 
 
 # An enumeration's member looked up by its name costs ten times a global.
-NONE: Final = Navigation.NONE
+NO_NAVIGATION: Final = Navigation.NONE
 _TOP: Final = Navigation.TOP
 _ENDED: Final = Why.ENDED
 
@@ -220,7 +220,7 @@ class Dialect:
 
     def ask(self, decision: SignIn, origin: str, target: bytes, headers: Headers, kind: Navigation) -> Answer:
         """The answer to a SignIn, for who knows already what kind of request it is. `target`: of the original request, at `origin`."""
-        if kind is NONE:
+        if kind is NO_NAVIGATION:
             return _UNAUTHORIZED
         address = sign_in_address(self._addresses, decision, origin, target, headers, kind)
         if not self._redirects:

@@ -68,9 +68,8 @@ class Site:
         self.misrouted = Refuse(Because.MISROUTED, app.name)
         self.sign_in = SignIn(Why.NO_SESSION, app.name)
         self.sign_in_again = SignIn(Why.ENDED, app.name)
-        self.over: dict[
-            bytes, SignIn
-        ] = {}  # tickets of ours that open nothing any more: what is said to who sends them
+        # Tickets of ours that open nothing any more: what is said to who sends them.
+        self.over: dict[bytes, SignIn] = {}
 
 
 class Gate:
@@ -136,9 +135,7 @@ class Gate:
             site.over[ticket] = over
         return over
 
-    def _over(self, site: Site, found: FoundTicket | None) -> SignIn | None:
-        if found is None:
-            return site.sign_in
+    def _over(self, site: Site, found: FoundTicket) -> SignIn | None:
         by_itself = self._memory.ended_ticket(found.digest)
         return None if by_itself is None else site.sign_in_again if by_itself else site.sign_in
 
@@ -186,8 +183,9 @@ class Gate:
         if login is not None:
             return login
         found = self._ring.read_ticket(ticket, PURPOSE, site.host.name)
-        over = self._over(site, found)
-        return Lookup(site.host, ticket, found) if over is None and found is not None else over or site.sign_in
+        if found is None:
+            return site.sign_in
+        return self._over(site, found) or Lookup(site.host, ticket, found)
 
     def _decide(self, site: Site, rule: Rule, login: Login, now: float) -> Decision:
         remembered = login.decisions.get(rule.id)

@@ -62,7 +62,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     failed: set[str] = set()
     for outcome in ("passed", "failed", "error"):
         for report in terminalreporter.getreports(outcome):
-            for kind, told in report.user_properties:
+            for kind, told in getattr(report, "user_properties", ()):  # a file that cannot be read has none
                 if kind == "attack":
                     each, way = told.split()
                     if outcome != "passed":

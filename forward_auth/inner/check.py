@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from forward_auth.cookies import read_cookie
 from forward_auth.decision import Allow, Because, Decision, Refuse, SignIn
-from forward_auth.dialects import ALLOW, NONE, Answer, Dialect, Navigation, Unread, navigation
+from forward_auth.dialects import ALLOW, NO_NAVIGATION, Answer, Dialect, Navigation, Unread, navigation
 from forward_auth.errors import StoreUnavailable
 from forward_auth.gate import MALFORMED, OURS, Gate, Lookup, Site
 from forward_auth.inner.heads import PLAIN, Head
@@ -120,7 +120,7 @@ class Check:
         if asked is None:
             return None
         kind = reading.kind
-        self._count["unauthenticated" if kind is NONE else "sign_in"][asked.app] += 1
+        self._count["unauthenticated" if kind is NO_NAVIGATION else "sign_in"][asked.app] += 1
         answer = self._dialect.ask(asked, site.origin, target, reading.headers, kind)
         return answer if type(answer) is bytes else None
 
@@ -190,7 +190,7 @@ class Check:
                 self._tickets.tell(original)
         elif type(decision) is SignIn:
             kind = navigation(original)
-            self._count["unauthenticated" if kind is NONE else "sign_in"][decision.app] += 1
+            self._count["unauthenticated" if kind is NO_NAVIGATION else "sign_in"][decision.app] += 1
             return self._dialect.ask(decision, original.origin, original.target, original.headers, kind)
         elif type(decision) is Refuse:
             if decision.because in (Because.RULE, Because.NO_RULE):

@@ -22,9 +22,8 @@ PLAIN: Final = re.compile(
 _CRLF: Final = b"\r\n"
 DEFAULT_MARK: Final = b"\r\nX-Forwarded-Uri: "
 
-Shape = tuple[
-    bytes, ...
-]  # what is around the target and the ticket; two parts, three, or four when the ticket comes first
+# What is around the target and the ticket: two parts without a ticket, three with one, four when it comes before the target.
+Shape = tuple[bytes, ...]
 
 
 class Head(NamedTuple):

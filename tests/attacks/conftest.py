@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from attack_rig import House, Place, house
+from attack_rig import APPS, House, Place, house
 from proxies.nginx import binary
 
 
@@ -23,3 +23,10 @@ def place(attacked: House, request: pytest.FixtureRequest) -> Iterator[Place]:
     yield one
     one.good_request()
     one.look_at_the_logs()
+
+
+@pytest.fixture
+def mild_again(place: Place) -> Iterator[None]:
+    """For who makes the rules stricter: the next test finds them as they were."""
+    yield
+    place.running.reload(apps=APPS)

@@ -3,7 +3,6 @@
 import itertools
 import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -63,14 +62,7 @@ def test_CACHE_03_bogus_tickets(place: Place) -> None:
 STRICTER = APPS.replace('acr = ["eidas1"]', 'profession = ["10", "50"]')
 
 
-@pytest.fixture
-def reloaded(place: Place) -> Iterator[None]:
-    """The next test finds the rules as they were."""
-    yield
-    place.running.reload(apps=APPS)
-
-
-@pytest.mark.usefixtures("reloaded")
+@pytest.mark.usefixtures("mild_again")
 def test_CACHE_05_a_stricter_rule(place: Place) -> None:
     """The nurse's allow was remembered; the first request after the reload is judged by the new rule, and after the next one by the old."""
     for _ in range(4):

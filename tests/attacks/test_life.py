@@ -1,9 +1,7 @@
 """LIFE-05 through nginx with the shipped files: a stricter rule meets people who are in, and people who are on their way in.
 
-Alone, as a signal to the process, and with a wrong file: tests/cli/test_life.py.
+Alone, as a signal to the process, and with a wrong file: tests/cli/test_process.py.
 """
-
-from collections.abc import Iterator
 
 import pytest
 from attack_rig import APPS, DOCTOR, NURSE, Place
@@ -12,13 +10,6 @@ from signin_steps import returned, with_code
 
 pytestmark = pytest.mark.parametrize("place", ["nginx"], indirect=True)
 STRICTER = APPS.replace('require = { acr = ["eidas1"] }', 'require = { profession = ["10", "50"] }')
-
-
-@pytest.fixture
-def mild_again(place: Place) -> Iterator[None]:
-    """Afterwards the old rules."""
-    yield
-    place.running.reload(apps=APPS)
 
 
 @pytest.mark.usefixtures("mild_again")

@@ -2,8 +2,8 @@
 
 For: every module below, one mutant after another against the tests that are about it; then, per module, how many were killed, and who lives.
 Refuses: a survivor that nobody has looked at (survivors.toml holds the reason of each), an entry of that list that no longer survives, and less than
-90 % killed, in sum or in a module. Existing tools were tried: they leave out the modules' own lines (limits, tables, expressions), decorated
-functions and single operands, which is where this program decides, and name a survivor by a number that the next edit changes.
+90 % killed, in sum or in a module. An existing tool (mutmut) was tried: it leaves out the modules' own lines (limits, tables, expressions), decorated
+functions and single operands, which is where this program decides, and names a survivor by a number that the next edit changes.
 
     python tests/mutation [--module gate --module psc/keys] [--jobs 2] [--function Gate.check]
 """

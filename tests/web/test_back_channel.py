@@ -7,22 +7,23 @@ from contextlib import closing
 
 import pytest
 from running import DOSSIER, ORIGIN, PRESCRIPTION, Answer, Browser, Running, exchange
-from web_steps import french_page, logout_token, metric, problem_of, returned, sid_of, soon, tell_logout
+from web_steps import (
+    french_page,
+    logout_token,
+    metric,
+    problem_of,
+    returned,
+    sid_of,
+    signed_in,
+    soon,
+    still_in,
+    tell_logout,
+)
 
 from forward_auth.psc.tokens import LOGOUT_WINDOW, SKEW
 from forward_auth.simulator import FAULTS
 
 ADDRESS = ORIGIN + "/psc/backchannel-logout"
-
-
-def signed_in(running: Running, person: str = "docteur-dupont") -> Browser:
-    browser = Browser()
-    assert 200 == running.sign_in(browser, person).status
-    return browser
-
-
-def still_in(running: Running, browser: Browser) -> bool:
-    return running.check(browser, DOSSIER + "/").status == 200
 
 
 def refused(answer: Answer, status: int = 400) -> None:

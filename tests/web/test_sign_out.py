@@ -17,21 +17,13 @@ from web_steps import (
     metric,
     press,
     problem_of,
+    signed_in,
     soon,
+    still_in,
     title,
 )
 
 SIGN_OUT = DOSSIER + "/psc/sign-out"
-
-
-def signed_in(running: Running, person: str = "docteur-dupont") -> Browser:
-    browser = Browser()
-    assert 200 == running.sign_in(browser, person).status
-    return browser
-
-
-def still_in(running: Running, browser: Browser) -> bool:
-    return running.check(browser, DOSSIER + "/").status == 200
 
 
 def test_LO_01_get_asks(running: Running) -> None:

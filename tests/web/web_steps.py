@@ -21,6 +21,18 @@ HANDED_BACK = re.compile(r"https://(auth\.hopital|dossier\.hopital|prescription\
 REFERENCE = re.compile(r"[2-9A-HJ-NP-Z]{4}-[2-9A-HJ-NP-Z]{4}")
 
 
+def signed_in(running: Running, person: str = "docteur-dupont") -> Browser:
+    """A browser in which somebody has just signed in."""
+    browser = Browser()
+    assert 200 == running.sign_in(browser, person).status
+    return browser
+
+
+def still_in(running: Running, browser: Browser) -> bool:
+    """Whether the dossier lets this browser in."""
+    return running.check(browser, DOSSIER + "/").status == 200
+
+
 def begun(running: Running, browser: Browser, url: str = DOSSIER + "/a?b=1") -> str:
     """A sign-in under way: -> the address of PSC."""
     return running.get(browser, running.check(browser, url)["Location"])["Location"]
